@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The Gantry host: from a pipeline's text to finished cases, every stage loaded from a plugin.
+//!
+//! The modules are the life of a run: `pipeline` (text → document) → `registry` (document → known stages) → `graph`
+//! (stages → typed graph) → `plan` (graph → order of work) → `engine` (plan → finished cases), with `series` at both ends
+//! and `builtin` for the sources and sinks that are always there. `diagnostic`, `identity`, `machine` and `series` are
+//! leaves; each of the others uses only what stands before it.
+
+pub mod engine;
+pub mod machine;
+pub mod plan;

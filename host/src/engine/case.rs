@@ -1,0 +1,706 @@
+//! One case through the plan: segment by segment, from `begin` of the sources to the files of the sinks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gantry_abi::v1::{self, dtype, kind, status};
+
+use super::boundary::{GeometryCell, ItemParts, Items, MapsRef, Window};
+use super::buffers::Buffer;
+use super::edge::Edge;
+use super::failure::Failure;
+use super::node::{CallResult, CaseContext, Emission, Grown, LiveNode, NodeCall};
+use super::opening;
+use super::scrutiny;
+use super::sink::SinkFiles;
+use crate::graph::{Link, Node};
+use crate::plan::{Plan, Segment};
+use crate::registry::{Count, View};
+
+/// What a finished case measured.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NodeFigures {
+    /// Seconds spent in calls of the node.
+    pub seconds: f64,
+    /// Bytes of voxel buffers alive at the node's worst moment.
+    pub peak_bytes: u64,
+    /// Why the node produced nothing, where a case may lack its output.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub skipped: Option<String>,
+}
+
+/// A case on its way.
+pub struct CaseRun<'a> {
+    plan: &'a Plan,
+    live: &'a [LiveNode],
+    context: &'a CaseContext<'a>,
+    pool: &'a rayon::ThreadPool,
+    files: SinkFiles,
+    /// `[node][output][element]`; empty until the node is opened.
+    edges: Vec<Vec<Vec<Edge>>>,
+    /// Buffers of edges that live for one batch only.
+    batches: BTreeMap<Place, Arc<Buffer>>,
+    batch_z0: usize,
+    batch_depth: usize,
+    /// Nodes whose `begin` was OK and whose `end` is owed.
+    open: Vec<usize>,
+    figures: Vec<NodeFigures>,
+}
+
+/// Node, output, element.
+type Place = (usize, usize, usize);
+
+/// The slices of one call: produced, and read (wider by the halo of a slab).
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    z0: usize,
+    len: usize,
+    below: usize,
+    above: usize,
+}
+
+/// An input item and what it borrows for one call.
+struct Held<'a> {
+    port: u32,
+    name: &'a str,
+    edge: &'a Edge,
+    place: Place,
+    view: View,
+    z0: usize,
+    len: usize,
+    maps: Vec<v1::Map>,
+    bytes: Vec<u8>,
+    parts: Vec<u64>,
+}
+
+/// What one call of `process` gave.
+struct Produced {
+    maps: Vec<(usize, usize, Vec<v1::Map>)>,
+    result: CallResult,
+}
+
+impl<'a> CaseRun<'a> {
+    /// A case whose files go to `staging`.
+    pub fn new(
+        plan: &'a Plan,
+        live: &'a [LiveNode],
+        context: &'a CaseContext<'a>,
+        pool: &'a rayon::ThreadPool,
+        staging: &Path,
+    ) -> CaseRun<'a> {
+        let count = plan.graph.nodes.len();
+        CaseRun {
+            plan,
+            live,
+            context,
+            pool,
+            files: SinkFiles::new(staging),
+            edges: vec![Vec::new(); count],
+            batches: BTreeMap::new(),
+            batch_z0: 0,
+            batch_depth: 0,
+            open: Vec::new(),
+            figures: vec![NodeFigures::default(); count],
+        }
+    }
+
+    /// Runs every segment.
+    ///
+    /// # Errors
+    /// The first failure; every opened stage has then been told that the case is abandoned.
+    pub fn run(mut self) -> Result<(SinkFiles, BTreeMap<String, NodeFigures>), Failure> {
+        for s in 0..self.plan.segments.len() {
+            if let Err(failure) = self.segment(s) {
+                self.abandon();
+                return Err(failure);
+            }
+        }
+        self.context.pulse.enter(super::pulse::IDLE);
+        let named = self.plan.graph.nodes.iter().zip(self.figures).map(|(n, f)| (n.id.clone(), f)).collect();
+        Ok((self.files, named))
+    }
+
+    fn segment(&mut self, s: usize) -> Result<(), Failure> {
+        if self.context.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Failure::from_status(status::CANCELLED, Some(("cancelled".into(), "the run was interrupted".into()))));
+        }
+        let segment = &self.plan.segments[s];
+        let mut halo = (0, 0);
+        for &n in &segment.nodes {
+            halo = self.begin(n)?;
+        }
+        if segment.fused {
+            self.slices(segment)?;
+        } else {
+            let n = segment.nodes[0];
+            self.volumes_for(n)?;
+            match self.node(n).entry.spec.scope {
+                crate::registry::Scope::Slab => self.slabs(n, halo)?,
+                _ => self.whole(n)?,
+            }
+        }
+        for &n in &segment.nodes {
+            self.end(n)?;
+        }
+        self.batches.clear();
+        for n in 0..self.edges.len() {
+            if self.plan.last_read[n] <= s {
+                for edge in self.edges[n].iter_mut().flatten() {
+                    edge.volume = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self, n: usize) -> &'a Node {
+        &self.plan.graph.nodes[n]
+    }
+
+    fn edge(&self, link: &Link) -> Option<(&Edge, Place)> {
+        let place = (link.node, link.output, link.element.unwrap_or(0));
+        let edge = self.edges.get(place.0)?.get(place.1)?.get(place.2)?;
+        (edge.kind != kind::ABSENT).then_some((edge, place))
+    }
+
+    fn arriving(&self, n: usize) -> Option<Arc<super::edge::Companions>> {
+        let links = self.node(n).inputs.iter().flat_map(|i| &i.links);
+        let images = links.filter_map(|l| self.edge(l)).filter(|(e, _)| e.kind == kind::IMAGE);
+        images.map(|(e, _)| Arc::clone(&e.companions)).next()
+    }
+
+    fn call(&self, n: usize) -> NodeCall<'a> {
+        let leaving = self.edges[n].iter().flatten().find(|e| e.kind == kind::IMAGE).map(|e| Arc::clone(&e.companions));
+        NodeCall::new(self.node(n), &self.live[n], self.context, self.arriving(n), leaving)
+    }
+
+    /// The inputs of a call; `span` is `None` in `begin` (whole volumes, no voxels) and in whole-volume calls.
+    fn hold(&self, n: usize, span: Option<Span>) -> Result<Vec<Held<'_>>, Failure> {
+        let node = self.node(n);
+        let mut held = Vec::new();
+        for (port, input) in node.inputs.iter().enumerate() {
+            let spec = &node.entry.spec.inputs[input.spec];
+            for link in &input.links {
+                let Some((edge, place)) = self.edge(link) else {
+                    if spec.count == Count::One {
+                        let text = format!("input `{}` is absent in this case", input.port);
+                        return Err(Failure::host("absent-input", text).at(&node.id));
+                    }
+                    continue;
+                };
+                let depth = edge.shape[1];
+                let (z0, len) = match span {
+                    None => (0, depth),
+                    Some(s) => {
+                        let z0 = s.z0.saturating_sub(s.below);
+                        (z0, (s.z0 + s.len + s.above).min(depth) - z0)
+                    }
+                };
+                let maps = (0..edge.shape[0])
+                    .flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len))
+                    .copied()
+                    .collect();
+                let (mut bytes, mut parts) = (Vec::new(), Vec::new());
+                if spec.view != View::Pixels {
+                    let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
+                    if let Some(range) = headers.get(z0..z0 + len) {
+                        parts.push(0);
+                        for header in range {
+                            bytes.extend_from_slice(header);
+                            parts.push(bytes.len() as u64);
+                        }
+                    }
+                }
+                held.push(Held {
+                    port: port as u32,
+                    name: &link.name,
+                    edge,
+                    place,
+                    view: spec.view,
+                    z0,
+                    len,
+                    maps,
+                    bytes,
+                    parts,
+                });
+            }
+        }
+        Ok(held)
+    }
+
+    fn items<'h>(&'h self, held: &'h [Held<'h>], voxels: bool) -> Items<'h> {
+        let mut items = Items::new();
+        for h in held {
+            let [c, _, y, x] = h.edge.shape;
+            let pictured = matches!(h.edge.kind, kind::IMAGE | kind::LABELS);
+            let parts = ItemParts {
+                port: h.port,
+                kind: h.edge.kind,
+                name: h.name,
+                dtype: h.edge.dtype,
+                shape: if pictured { [c, h.len, y, x] } else { [0; 4] },
+                z0: h.z0,
+                geometry: pictured.then_some(&*h.edge.geometry),
+                channels: h.edge.channels.views(),
+                maps: MapsRef::Shared(&h.maps),
+                labels: h.edge.labels.views(),
+                bytes: if pictured { &h.bytes } else { &h.edge.bytes },
+                parts: &h.parts,
+            };
+            if h.edge.kind == kind::FILE {
+                for (name, bytes) in &h.edge.files {
+                    let file = ItemParts { name, bytes, maps: MapsRef::None, ..opening::bare(h.port, kind::FILE) };
+                    items.push(file, None);
+                }
+                continue;
+            }
+            let window = (voxels && pictured && h.view != View::Headers).then(|| self.window(h.edge, h.place, h.z0)).flatten();
+            items.push(parts, window);
+        }
+        items
+    }
+
+    fn window<'h>(&'h self, edge: &'h Edge, place: Place, z0: usize) -> Option<Window<'h>> {
+        match &edge.volume {
+            Some(volume) => Some(Window { buffer: volume, depth: edge.shape[1], first: z0 }),
+            None => {
+                let buffer = self.batches.get(&place)?;
+                Some(Window { buffer, depth: self.batch_depth, first: z0 - self.batch_z0 })
+            }
+        }
+    }
+
+    /// Opens a node for this case and sizes its outputs. Returns the halo it asks for.
+    fn begin(&mut self, n: usize) -> Result<(usize, usize), Failure> {
+        let node = self.node(n);
+        self.context.pulse.enter(n as u64);
+        let mut planned = opening::outputs(node, |link| self.edge(link).map(|(e, _)| e)).map_err(|f| f.at(&node.id))?;
+        self.edges[n] = Vec::new();
+        let resources = &node.entry.spec.resources;
+        let mut needs = v1::Needs {
+            batch_max: resources.batch_max.unwrap_or(0),
+            host_bytes: resources.host_bytes,
+            host_bytes_per_slice: resources.host_bytes_per_slice,
+            ..v1::Needs::default()
+        };
+        if let Some(halo) = &node.entry.spec.halo {
+            let n = opening::halo(halo, &node.params);
+            (needs.halo_below, needs.halo_above) = (n, n);
+        }
+        let declared = (needs.halo_below, needs.halo_above);
+        let held = self.hold(n, None)?;
+        let inputs = self.items(&held, false);
+        let mut outputs = Items::new();
+        let mut sized = Vec::new();
+        for (o, output) in planned.iter().enumerate() {
+            for (e, edge) in output.iter().enumerate().filter(|(_, e)| matches!(e.kind, kind::IMAGE | kind::LABELS)) {
+                let port = (node.inputs.len() + o) as u32;
+                outputs.push(opening::item(port, edge, &opening::element_name(node, o, e)), None);
+                sized.push((o, e));
+            }
+        }
+        let call = self.call(n);
+        let instance = call.instance()?;
+        let started = Instant::now();
+        let status = instance.begin(&call, call.numbers(self.context.threads, false), &inputs, &mut outputs, &mut needs);
+        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        let opened: Vec<_> = (0..sized.len()).map(|i| outputs.opened(i)).collect();
+        let result = call.finish(status)?;
+        drop((inputs, outputs));
+        drop(held);
+        self.open.push(n);
+        for ((o, e), opened) in sized.into_iter().zip(opened) {
+            let wrong = |text: String| Failure::host("bad-output", text).at(&node.id);
+            let opened = opened.map_err(wrong)?;
+            let optional = matches!(node.entry.spec.outputs[node.outputs[o].spec].count, Count::Optional);
+            if opened.absent && !optional {
+                return Err(wrong(format!("output `{}` is required and was declared absent", node.outputs[o].port)));
+            }
+            if opened.absent {
+                self.figures[n].skipped = Some("absent in this case".to_owned());
+            }
+            opening::settle(node, o, &mut planned[o][e], opened).map_err(|f| f.at(&node.id))?;
+        }
+        self.edges[n] = planned;
+        self.publish(n, result.emitted)?;
+        self.proved(n)?;
+        if needs.halo_below > declared.0 || needs.halo_above > declared.1 {
+            return Err(Failure::host("bad-needs", "a larger halo than plugin.toml permits").at(&node.id));
+        }
+        Ok((needs.halo_below as usize, needs.halo_above as usize))
+    }
+
+    /// Checks what the pipeline asserted and `check` believed: grids that must be numerically the same.
+    fn proved(&self, n: usize) -> Result<(), Failure> {
+        let node = self.node(n);
+        for assert in &node.asserts {
+            let this = self.edges[n].get(assert.output).and_then(|o| o.first());
+            let other = self.edges.get(assert.node).and_then(|x| x.get(assert.of)?.get(assert.element.unwrap_or(0)));
+            if let (Some(this), Some(other)) = (this, other) {
+                opening::same_grid(this, other, opening::ASSERTED_MM).map_err(|why| {
+                    let of = &self.node(assert.node).id;
+                    Failure::quarantine("grid-mismatch", format!("asserted to lie on the grid of `{of}`, but {why}")).at(&node.id)
+                })?;
+            }
+        }
+        // Slice and slab stages walk several volumes in step: their sizes must agree whatever the tokens say.
+        let mut shapes = node.inputs.iter().flat_map(|i| &i.links).filter_map(|l| self.edge(l)).filter(|(e, _)| {
+            matches!(e.kind, kind::IMAGE | kind::LABELS)
+        });
+        if let (crate::registry::Scope::Slice | crate::registry::Scope::Slab, Some((first, _))) =
+            (node.entry.spec.scope, shapes.next())
+        {
+            for (other, _) in shapes {
+                if other.shape[1..] != first.shape[1..] {
+                    let text = format!("inputs of {:?} and {:?} (z, y, x) voxels", &first.shape[1..], &other.shape[1..]);
+                    return Err(Failure::quarantine("grid-mismatch", text).at(&node.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every voxel output of a node its volume.
+    fn volumes_for(&mut self, n: usize) -> Result<(), Failure> {
+        let materialised = &self.plan.materialised[n];
+        for (o, output) in self.edges[n].iter_mut().enumerate() {
+            let spec = &self.plan.graph.nodes[n].entry.spec.outputs[self.plan.graph.nodes[n].outputs[o].spec];
+            let host_sized = materialised[o] && !spec.size_from_data && spec.view != View::Headers;
+            for edge in output.iter_mut().filter(|e| host_sized && matches!(e.kind, kind::IMAGE | kind::LABELS)) {
+                let buffer = Buffer::new(edge.byte_len(), scrutiny::poison(edge.dtype)).map_err(no_memory)?;
+                edge.volume = Some(Arc::new(buffer));
+            }
+        }
+        Ok(())
+    }
+
+    fn slices(&mut self, segment: &Segment) -> Result<(), Failure> {
+        let depth = segment.nodes.iter().filter_map(|&n| self.depth(n)).max().unwrap_or(0);
+        let batch = self.plan.batch.min(depth.max(1));
+        self.batch_depth = batch;
+        for &n in &segment.nodes {
+            self.volumes_for(n)?;
+            for (o, output) in self.edges[n].iter().enumerate() {
+                for (e, edge) in output.iter().enumerate() {
+                    if edge.volume.is_none() && matches!(edge.kind, kind::IMAGE | kind::LABELS) {
+                        let [c, _, y, x] = edge.shape;
+                        let len = c * batch * y * x * dtype::size(edge.dtype);
+                        let buffer = Buffer::new(len, scrutiny::poison(edge.dtype)).map_err(no_memory)?;
+                        self.batches.insert((n, o, e), Arc::new(buffer));
+                    }
+                }
+            }
+        }
+        let live = self.live_bytes();
+        let mut z0 = 0;
+        while z0 < depth {
+            self.batch_z0 = z0;
+            let len = batch.min(depth - z0);
+            for &n in &segment.nodes {
+                self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(live);
+                // Another volume of the segment may have fewer slices.
+                let len = len.min(self.depth(n).unwrap_or(depth).saturating_sub(z0));
+                if len > 0 {
+                    self.batch(n, z0, len)?;
+                }
+            }
+            z0 += len;
+        }
+        Ok(())
+    }
+
+    /// Slices a node walks: of its first voxel input, else of its first voxel output.
+    fn depth(&self, n: usize) -> Option<usize> {
+        let inputs = self.node(n).inputs.iter().flat_map(|i| &i.links).filter_map(|l| self.edge(l)).map(|(e, _)| e);
+        let voxels = |e: &&Edge| matches!(e.kind, kind::IMAGE | kind::LABELS);
+        inputs.chain(self.edges[n].iter().flatten()).find(voxels).map(|e| e.shape[1])
+    }
+
+    fn batch(&mut self, n: usize, z0: usize, len: usize) -> Result<(), Failure> {
+        use crate::registry::manifest::Concurrency;
+        self.context.pulse.enter(n as u64);
+        let started = Instant::now();
+        let parallel = self.node(n).entry.spec.concurrency == Concurrency::Parallel;
+        let pieces = if parallel { self.context.threads.min(len).max(1) } else { 1 };
+        let produced = if pieces == 1 {
+            self.attempt(n, z0, len, self.context.threads)?
+        } else {
+            use rayon::prelude::*;
+            let cut = |i: usize| z0 + len * i / pieces;
+            let this = &*self;
+            let all: Result<Vec<Vec<_>>, Failure> = self.pool.install(|| {
+                (0..pieces).into_par_iter().map(|i| this.attempt(n, cut(i), cut(i + 1) - cut(i), 1)).collect()
+            });
+            all?.into_iter().flatten().collect()
+        };
+        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        for (from, count, produced) in produced {
+            self.keep(n, from, count, produced)?;
+        }
+        Ok(())
+    }
+
+    /// One call, or two halves where the stage asks for a smaller batch.
+    fn attempt(&self, n: usize, z0: usize, len: usize, threads: usize) -> Result<Vec<(usize, usize, Produced)>, Failure> {
+        match self.process(n, Some(Span { z0, len, below: 0, above: 0 }), threads) {
+            Ok(produced) => Ok(vec![(z0, len, produced)]),
+            Err(failure) if failure.status == status::RESOURCE && len > 1 => {
+                let half = len / 2;
+                let mut all = self.attempt(n, z0, half, threads)?;
+                all.extend(self.attempt(n, z0 + half, len - half, threads)?);
+                Ok(all)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn slabs(&mut self, n: usize, (below, above): (usize, usize)) -> Result<(), Failure> {
+        let depth = self.depth(n).unwrap_or(0);
+        self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(self.live_bytes());
+        let step = self.plan.batch.max(1);
+        for z0 in (0..depth).step_by(step) {
+            self.context.pulse.enter(n as u64);
+            let len = step.min(depth - z0);
+            let started = Instant::now();
+            let produced = self.process(n, Some(Span { z0, len, below, above }), self.context.threads)?;
+            self.figures[n].seconds += started.elapsed().as_secs_f64();
+            self.keep(n, z0, len, produced)?;
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, n: usize) -> Result<(), Failure> {
+        self.context.pulse.enter(n as u64);
+        self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(self.live_bytes());
+        let started = Instant::now();
+        let produced = self.process(n, None, self.context.threads)?;
+        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        self.keep(n, 0, usize::MAX, produced)
+    }
+
+    /// One call of `process`: poisons the outputs, calls, and checks what was written.
+    fn process(&self, n: usize, span: Option<Span>, threads: usize) -> Result<Produced, Failure> {
+        let node = self.node(n);
+        let held = self.hold(n, span)?;
+        let inputs = self.items(&held, true);
+        let mut outputs = Items::new();
+        let mut all_maps = Vec::new();
+        let mut targets = Vec::new();
+        for (o, output) in self.edges[n].iter().enumerate() {
+            for (e, edge) in output.iter().enumerate() {
+                let place = (n, o, e);
+                let (z0, len) = span.map_or((0, edge.shape[1]), |s| (s.z0, s.len));
+                if !matches!(edge.kind, kind::IMAGE | kind::LABELS) {
+                    continue;
+                }
+                let Some(window) = self.window(edge, place, z0) else { continue };
+                let depth = edge.shape[1];
+                let maps: Vec<v1::Map> =
+                    (0..edge.shape[0]).flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len)).copied().collect();
+                poison(edge, window, len);
+                all_maps.push((o, e, maps));
+                targets.push((o, e, window, z0, len));
+            }
+        }
+        let names: Vec<String> = targets.iter().map(|&(o, e, ..)| opening::element_name(node, o, e)).collect();
+        for (((o, e, window, z0, len), (_, _, maps)), name) in targets.iter().zip(&mut all_maps).zip(&names) {
+            let edge = &self.edges[n][*o][*e];
+            let [c, _, y, x] = edge.shape;
+            let parts = ItemParts {
+                name,
+                dtype: edge.dtype,
+                shape: [c, *len, y, x],
+                z0: *z0,
+                geometry: Some(&edge.geometry),
+                channels: edge.channels.views(),
+                maps: MapsRef::Exclusive(maps),
+                labels: edge.labels.views(),
+                ..opening::bare((node.inputs.len() + o) as u32, edge.kind)
+            };
+            outputs.push(parts, Some(*window));
+        }
+        let call = self.call(n);
+        let instance = call.instance()?;
+        let status = instance.process(&call, call.numbers(threads, false), &inputs, &mut outputs);
+        drop((inputs, outputs));
+        let result = call.finish(status)?;
+        for (o, e, window, _, len) in targets {
+            let edge = &self.edges[n][o][e];
+            scrutinise(edge, window, len).map_err(|(code, text)| {
+                Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id)
+            })?;
+        }
+        if let Some((o, _, _)) = all_maps.iter().find(|(_, _, maps)| maps.iter().any(|m| !(m.scale.is_finite() && m.offset.is_finite()))) {
+            let text = format!("output `{}`: a map back to physical units is not finite", node.outputs[*o].port);
+            return Err(Failure::host("output-not-finite", text).at(&node.id));
+        }
+        Ok(Produced { maps: all_maps, result })
+    }
+
+    /// Takes over what a call gave.
+    fn keep(&mut self, n: usize, z0: usize, len: usize, produced: Produced) -> Result<(), Failure> {
+        for (o, e, maps) in produced.maps {
+            let edge = &mut self.edges[n][o][e];
+            let depth = edge.shape[1];
+            let len = len.min(depth);
+            for c in 0..edge.shape[0] {
+                if let (Some(to), Some(from)) =
+                    (edge.maps.get_mut(c * depth + z0..c * depth + z0 + len), maps.get(c * len..(c + 1) * len))
+                {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        for grown in produced.result.grown {
+            self.grow(n, grown)?;
+        }
+        self.publish(n, produced.result.emitted)
+    }
+
+    /// Takes over voxels that a stage allocated.
+    fn grow(&mut self, n: usize, grown: Grown) -> Result<(), Failure> {
+        let node = self.node(n);
+        let o = grown.request.port as usize - node.inputs.len();
+        let e: usize = grown.request.name.parse().unwrap_or(0);
+        let shape = grown.request.shape.map(|d| d as usize);
+        let elements = &mut self.edges[n][o];
+        while elements.len() <= e && elements.len() < 4096 {
+            let Some(like) = elements.first().cloned() else { break };
+            elements.push(like);
+        }
+        let Some(edge) = elements.get_mut(e) else {
+            return Err(Failure::host("bad-output", format!("element {e} of `{}`", node.outputs[o].port)).at(&node.id));
+        };
+        edge.shape = shape;
+        edge.dtype = grown.request.dtype;
+        edge.maps = vec![super::edge::IDENTITY; shape[0] * shape[1]];
+        if let Some(geometry) = grown.request.geometry {
+            opening::sound(&geometry).map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
+            edge.geometry = Arc::new(GeometryCell::new(&opening::tokened(geometry)));
+        }
+        let window = Window { buffer: &grown.buffer, depth: shape[1], first: 0 };
+        scrutinise(edge, window, shape[1])
+            .map_err(|(code, text)| Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id))?;
+        edge.volume = Some(grown.buffer);
+        Ok(())
+    }
+
+    /// Files, records, tables and headers that a call published.
+    fn publish(&mut self, n: usize, emitted: Vec<Emission>) -> Result<(), Failure> {
+        let node = self.node(n);
+        for emission in emitted {
+            let o = emission.port as usize - node.inputs.len();
+            let output = &node.outputs[o];
+            let wrong = |text: String| Failure::host("bad-output", format!("output `{}`: {text}", output.port)).at(&node.id);
+            let e: usize = if emission.name.is_empty() { 0 } else { emission.name.parse().unwrap_or(0) };
+            let edges = self.edges[n].get_mut(o).ok_or_else(|| wrong("was not opened".into()))?;
+            match output.caps["kind"].as_str() {
+                Some("image" | "labels" | "headers") => {
+                    let edge = edges.get_mut(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
+                    edge.companions.headers.lock().unwrap_or_else(|x| x.into_inner()).push(emission.bytes.into());
+                }
+                Some("record" | "table") => {
+                    let json: Option<serde_json::Value> = serde_json::from_slice(&emission.bytes).ok();
+                    if !json.is_some_and(|j| j["schema"].is_string()) {
+                        return Err(wrong("is no JSON object with a `schema`".into()));
+                    }
+                    let edge = edges.get_mut(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
+                    edge.bytes = emission.bytes.into();
+                }
+                Some("file") if output.read => {
+                    let edge = edges.first_mut().ok_or_else(|| wrong("was not opened".into()))?;
+                    edge.files.push((emission.name, emission.bytes.into()));
+                }
+                Some("file") => self.files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?,
+                _ => return Err(wrong("is of a kind that cannot be emitted".into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, n: usize) -> Result<(), Failure> {
+        self.context.pulse.enter(n as u64);
+        let call = self.call(n);
+        let started = Instant::now();
+        let status = call.instance()?.end(&call, call.numbers(self.context.threads, false));
+        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        self.open.retain(|&o| o != n);
+        let result = call.finish(status)?;
+        self.publish(n, result.emitted)?;
+        self.complete(n)
+    }
+
+    /// Whether every required output is there, and headers are as many as slices.
+    fn complete(&self, n: usize) -> Result<(), Failure> {
+        let node = self.node(n);
+        for (o, output) in node.outputs.iter().enumerate() {
+            let spec = &node.entry.spec.outputs[output.spec];
+            let required = !matches!(spec.count, Count::Optional);
+            for edge in &self.edges[n][o] {
+                let missing = match edge.kind {
+                    kind::RECORD | kind::TABLE => edge.bytes.is_empty(),
+                    kind::IMAGE | kind::LABELS if spec.size_from_data => edge.volume.is_none(),
+                    _ => false,
+                };
+                if missing && required {
+                    let text = format!("output `{}` is required and was not given", output.port);
+                    return Err(Failure::host("output-missing", text).at(&node.id));
+                }
+                if spec.view != View::Pixels && matches!(edge.kind, kind::IMAGE) {
+                    let count = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner()).len();
+                    if count != edge.shape[1] && (count != 0 || spec.view == View::Headers) {
+                        let text = format!("output `{}`: {count} headers for {} slices", output.port, edge.shape[1]);
+                        return Err(Failure::host("output-headers", text).at(&node.id));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        for n in std::mem::take(&mut self.open) {
+            let call = self.call(n);
+            if let Ok(instance) = call.instance() {
+                // The case is lost already; what a stage says while it cleans up changes nothing.
+                let _ = instance.end(&call, call.numbers(self.context.threads, true));
+            }
+        }
+    }
+
+    fn live_bytes(&self) -> u64 {
+        let volumes = self.edges.iter().flatten().flatten().filter_map(|e| e.volume.as_ref()).map(|b| (Arc::as_ptr(b), b.len()));
+        let unique: BTreeMap<_, _> = volumes.collect();
+        (unique.values().sum::<usize>() + self.batches.values().map(|b| b.len()).sum::<usize>()) as u64
+    }
+}
+
+fn no_memory(error: super::buffers::NoMemory) -> Failure {
+    Failure { status: status::RESOURCE, ..Failure::host("memory", error.to_string()) }
+}
+
+/// Bytes of one plane of an edge, and the offset of plane `(c, z)` of a window.
+fn plane_at(edge: &Edge, window: Window, c: usize, z: usize) -> (usize, usize) {
+    let pixels = edge.shape[2] * edge.shape[3];
+    let size = dtype::size(edge.dtype);
+    ((c * window.depth + window.first + z) * pixels * size, pixels)
+}
+
+fn poison(edge: &Edge, window: Window, len: usize) {
+    for c in 0..edge.shape[0] {
+        let (offset, pixels) = plane_at(edge, window, c, 0);
+        window.buffer.fill(offset, len * pixels * dtype::size(edge.dtype), scrutiny::poison(edge.dtype));
+    }
+}
+
+fn scrutinise(edge: &Edge, window: Window, len: usize) -> Result<(), (&'static str, String)> {
+    for c in 0..edge.shape[0] {
+        for z in 0..len {
+            let (offset, pixels) = plane_at(edge, window, c, z);
+            scrutiny::plane(edge.kind, edge.dtype, &edge.labels, window.buffer, offset, pixels)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! What flows along one edge for one case.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use gantry_abi::v1::{self, Map};
+
+use super::boundary::GeometryCell;
+use super::buffers::Buffer;
+
+/// A map that changes nothing and holds everywhere.
+pub const IDENTITY: Map = Map { scale: 1.0, offset: 0.0, lo: f64::NEG_INFINITY, hi: f64::INFINITY };
+
+/// Names with their C views.
+#[derive(Default)]
+pub struct Names {
+    texts: Vec<Box<str>>,
+    views: Vec<v1::Str>,
+}
+
+// SAFETY-free: the views point into `texts`, which is never changed after creation.
+#[allow(unsafe_code)]
+// SAFETY: immutable after creation.
+unsafe impl Send for Names {}
+#[allow(unsafe_code)]
+// SAFETY: immutable after creation.
+unsafe impl Sync for Names {}
+
+impl Names {
+    /// From owned names.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Names {
+        let texts: Vec<Box<str>> = names.into_iter().map(String::into_boxed_str).collect();
+        let views = texts.iter().map(|t| v1::Str::new(t.as_bytes())).collect();
+        Names { texts, views }
+    }
+
+    /// As C texts.
+    pub fn views(&self) -> &[v1::Str] {
+        &self.views
+    }
+
+    /// As texts.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|t| &**t)
+    }
+}
+
+/// One row of a label table.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LabelRow {
+    /// Voxel value.
+    pub value: i64,
+    /// Name.
+    pub name: String,
+    /// Coding scheme, or empty.
+    pub scheme: String,
+    /// Code, or empty.
+    pub code: String,
+    /// `0xRRGGBBAA`.
+    pub rgba: u32,
+}
+
+/// A label table with its C view.
+#[derive(Default)]
+pub struct LabelTable {
+    /// Rows.
+    pub rows: Vec<LabelRow>,
+    views: Vec<v1::Label>,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: the views point into `rows`' texts, which are never changed after creation.
+unsafe impl Send for LabelTable {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for LabelTable {}
+
+impl LabelTable {
+    /// From owned rows.
+    pub fn new(rows: Vec<LabelRow>) -> LabelTable {
+        let views = rows
+            .iter()
+            .map(|r| v1::Label {
+                value: r.value,
+                name: v1::Str::new(r.name.as_bytes()),
+                scheme: v1::Str::new(r.scheme.as_bytes()),
+                code: v1::Str::new(r.code.as_bytes()),
+                rgba: r.rgba,
+                reserved: 0,
+            })
+            .collect();
+        LabelTable { rows, views }
+    }
+
+    /// A table {0 background, 1 name}.
+    pub fn binary(name: &str) -> LabelTable {
+        let row = |value, name: &str, rgba| LabelRow {
+            value,
+            name: name.to_owned(),
+            scheme: String::new(),
+            code: String::new(),
+            rgba,
+        };
+        LabelTable::new(vec![row(0, "background", 0), row(1, name, 0xff00_00ff)])
+    }
+
+    /// As C rows.
+    pub fn views(&self) -> &[v1::Label] {
+        &self.views
+    }
+
+    /// Whether a voxel value is in the table; an empty table permits all.
+    pub fn permits(&self, value: i64) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|r| r.value == value)
+    }
+}
+
+/// Voxels of a slice that are no anatomy: the stored value, and runs `(first pixel, count)` in row order.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Padding {
+    /// Slice.
+    pub z: usize,
+    /// Runs: first pixel, count, stored value.
+    pub runs: Vec<(u32, u32, i32)>,
+}
+
+/// What follows pixels along `like` besides caps and maps: headers of each slice and padding.
+#[derive(Default)]
+pub struct Companions {
+    /// One dataset a slice, Explicit VR Little Endian without pixels, in slice order.
+    pub headers: Mutex<Vec<Arc<[u8]>>>,
+    /// Padding by slice.
+    pub padding: Mutex<BTreeMap<usize, Padding>>,
+}
+
+/// The value of one output element for one case.
+#[derive(Clone)]
+pub struct Edge {
+    /// One of `gantry_abi::v1::kind`; ABSENT where the case has no such output.
+    pub kind: u32,
+    /// Voxel type.
+    pub dtype: u32,
+    /// `[C, Z, Y, X]` of the whole volume.
+    pub shape: [usize; 4],
+    /// Geometry.
+    pub geometry: Arc<GeometryCell>,
+    /// Channel names.
+    pub channels: Arc<Names>,
+    /// Label table.
+    pub labels: Arc<LabelTable>,
+    /// Maps, `[C][Z]`.
+    pub maps: Vec<Map>,
+    /// Headers and padding.
+    pub companions: Arc<Companions>,
+    /// The whole volume, where the plan keeps it.
+    pub volume: Option<Arc<Buffer>>,
+    /// Text of a record or table.
+    pub bytes: Arc<[u8]>,
+    /// Files: name and bytes.
+    pub files: Vec<(String, Arc<[u8]>)>,
+}
+
+impl Edge {
+    /// Bytes of the whole volume.
+    pub fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * v1::dtype::size(self.dtype)
+    }
+}

@@ -1,0 +1,163 @@
+//! What the supervisor and its workers say to each other: one JSON object a line, over a pipe that plugins do not have.
+//!
+//! A worker takes over its standard input and output for this before it opens any plugin, and gives the plugin code
+//! `/dev/null` instead. Standard error too is `/dev/null` for plugin code unless it is a terminal, because a plugin may
+//! print what it must not.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+use super::case::NodeFigures;
+use super::failure::Failure;
+use super::node::Warning;
+use super::sink::OutputFile;
+use crate::plan::Request;
+use crate::series::{ScanReport, SeriesRecord};
+
+/// Supervisor to worker.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Order {
+    /// Scan these folders.
+    Scan(ScanOrder),
+    /// Prepare for cases.
+    Prepare(Box<PrepareOrder>),
+    /// Run this case.
+    Case(Box<CaseOrder>),
+}
+
+/// What to scan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScanOrder {
+    /// Folders, absolute.
+    pub roots: Vec<PathBuf>,
+    /// Folders that are not looked into: the run's own output.
+    pub exclude: Vec<PathBuf>,
+    /// Take series that Gantry itself derived.
+    pub include_derived: bool,
+    /// Faults that a source accepts to repair.
+    pub repair: Vec<String>,
+    /// Faults that a source accepts as they are.
+    pub allow: Vec<String>,
+    /// Files on which an earlier scan worker died.
+    pub poisonous: Vec<PathBuf>,
+}
+
+/// What a case worker needs once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PrepareOrder {
+    /// The request; the worker makes the same plan of it.
+    pub request: Request,
+    /// The plan's digest, to be found again.
+    pub plan_digest: String,
+    /// Digests of plugin folders, to be found again.
+    pub plugins: BTreeMap<String, String>,
+    /// A private folder (0700) for verified copies of plugins.
+    pub private: PathBuf,
+    /// Pulse file.
+    pub pulse: PathBuf,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Run time, RFC 3339.
+    pub run_time: jiff::Timestamp,
+}
+
+/// One case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaseOrder {
+    /// Index in the run.
+    pub case_no: u64,
+    /// Name: a pseudonym, or the patient folder's name where the pipeline says so.
+    pub case: String,
+    /// Series for every source node.
+    pub sources: BTreeMap<String, SeriesRecord>,
+    /// Digest of the plan and of all the case's inputs.
+    pub digest: String,
+    /// Folders of the run.
+    pub roots: Vec<PathBuf>,
+    /// Where results go.
+    pub staging: PathBuf,
+}
+
+/// Worker to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The scan looks at this file now.
+    Scanning {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The scan is complete.
+    Scanned(Box<ScanReport>),
+    /// Every plugin is open and every stage prepared.
+    Ready {
+        /// Plugin id to what built it.
+        built_by: BTreeMap<String, String>,
+        /// Node ids by index in the plan, for reading the pulse.
+        nodes: Vec<String>,
+    },
+    /// The preparation failed: the run ends.
+    Refused {
+        /// Why.
+        failure: Failure,
+        /// The process's exit code.
+        exit: u8,
+    },
+    /// The case is complete in its staging folder.
+    Finished(Box<Completion>),
+    /// The case failed.
+    Failed {
+        /// Which.
+        case_no: u64,
+        /// Why.
+        failure: Failure,
+        /// What stages warned of before.
+        warnings: Vec<Warning>,
+    },
+}
+
+/// Proof that a case is complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Which.
+    pub case_no: u64,
+    /// Its files.
+    pub outputs: Vec<OutputFile>,
+    /// Figures by node.
+    pub nodes: BTreeMap<String, NodeFigures>,
+    /// Warnings.
+    pub warnings: Vec<Warning>,
+    /// Largest resident memory of the worker so far, bytes.
+    pub peak_rss_bytes: u64,
+    /// Anything a sink wants in run.json.
+    #[serde(default)]
+    pub notes: Vec<Json>,
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// The pipe's.
+pub fn send(to: &mut impl Write, message: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+/// Reads one message; `None` at the end of the pipe.
+///
+/// # Errors
+/// The pipe's, or a line that is no message.
+pub fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> std::io::Result<Option<T>> {
+    let mut line = Vec::new();
+    if from.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}

@@ -1,0 +1,75 @@
+//! Host services: JSON in, JSON out, by versioned name, granted by plugin.toml.
+//!
+//! | name | who | what |
+//! |---|---|---|
+//! | `gantry.pseudonym/1` | any stage that lists it | keyed pseudonyms and UIDs; the key stays here |
+//! | `gantry.source/1` | built-in sources | the series of the case that the node was given |
+//! | `gantry.derive/1` | built-in sinks | what a derived object must say about this run |
+//! | `gantry.padding/1` | built-in sources and sinks | voxels that are no anatomy, carried along `like` |
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gantry_abi::v1::status;
+use serde_json::{Value as Json, json};
+
+use super::edge::{Companions, Padding};
+use crate::identity;
+
+/// What services need to know about one case.
+pub struct Services {
+    /// For each source node: the series it was given, as JSON.
+    pub sources: BTreeMap<String, Json>,
+    /// The folders of the run, for stages that read a file beside a series.
+    pub roots: Vec<PathBuf>,
+    /// For each sink node: what a derived object must say.
+    pub derivations: BTreeMap<String, Json>,
+    /// The site's key.
+    pub key: Option<identity::Key>,
+}
+
+/// An answer, or a status with a sentence for the report.
+pub type Answer = Result<String, (i32, String)>;
+
+impl Services {
+    /// Answers a request of `node`, whose first image edges' companions are `arriving` (sinks) or `leaving` (sources).
+    pub fn serve(&self, node: &str, name: &str, request: &str, arriving: Option<&Companions>, leaving: Option<&Companions>) -> Answer {
+        match name {
+            "gantry.source/1" => {
+                let source = self.sources.get(node).ok_or_else(|| refused("this node has no series"))?;
+                Ok(json!({ "source": source, "roots": self.roots }).to_string())
+            }
+            "gantry.derive/1" => {
+                let known = self.derivations.get(node).ok_or_else(|| refused("this node derives nothing"))?;
+                Ok(known.to_string())
+            }
+            "gantry.padding/1" => padding(request, arriving, leaving),
+            "gantry.pseudonym/1" => {
+                let key = self.key.as_ref().ok_or_else(|| refused("there is no pseudonym key"))?;
+                identity::serve(key, request).map_err(|e| refused(&e.to_string()))
+            }
+            other => Err(refused(&format!("this host has no service `{other}`"))),
+        }
+    }
+}
+
+fn refused(why: &str) -> (i32, String) {
+    (status::SERVICE, why.to_owned())
+}
+
+/// `{"set": [padding]}` stores what a source found; `{"get": z}` answers what lies on the edge that arrives.
+fn padding(request: &str, arriving: Option<&Companions>, leaving: Option<&Companions>) -> Answer {
+    let request: Json = serde_json::from_str(request).map_err(|e| refused(&e.to_string()))?;
+    if let Some(found) = request.get("set") {
+        let found: Vec<Padding> = serde_json::from_value(found.clone()).map_err(|e| refused(&e.to_string()))?;
+        let leaving = leaving.ok_or_else(|| refused("this node gives no image"))?;
+        let mut all = leaving.padding.lock().unwrap_or_else(|e| e.into_inner());
+        all.extend(found.into_iter().map(|p| (p.z, p)));
+        return Ok("{}".to_owned());
+    }
+    let z = request["get"].as_u64().ok_or_else(|| refused("neither `set` nor `get`"))? as usize;
+    let arriving = arriving.ok_or_else(|| refused("this node reads no image"))?;
+    let all = arriving.padding.lock().unwrap_or_else(|e| e.into_inner());
+    let runs = all.get(&z).map(|p| p.runs.as_slice()).unwrap_or_default();
+    Ok(json!({ "runs": runs }).to_string())
+}

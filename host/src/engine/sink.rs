@@ -1,0 +1,108 @@
+//! Files that sinks emit: written into the case's staging folder under safe names, hashed, and synced before commit.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::failure::Failure;
+
+/// A file of a finished case.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OutputFile {
+    /// Relative to the case's folder, `/`-separated.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The files of one case so far.
+pub struct SinkFiles {
+    staging: PathBuf,
+    hashes: BTreeMap<String, (Sha256, u64)>,
+}
+
+impl SinkFiles {
+    /// Files below `staging`, the case's own folder.
+    pub fn new(staging: &Path) -> SinkFiles {
+        SinkFiles { staging: staging.to_owned(), hashes: BTreeMap::new() }
+    }
+
+    /// Writes bytes to `<node>/<name>`; the same name again appends.
+    ///
+    /// # Errors
+    /// A name that is not safe, or an error of the environment.
+    pub fn write(&mut self, node: &str, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        if !safe(name) || !safe(node) {
+            return Err(Failure::host("unsafe-file-name", "a stage emitted a file under a name that is not safe"));
+        }
+        let folder = self.staging.join(node);
+        std::fs::create_dir_all(&folder).map_err(|e| Failure::environment("making a folder for results", &e))?;
+        let key = format!("{node}/{name}");
+        let mut open = OpenOptions::new();
+        match self.hashes.contains_key(&key) {
+            true => open.append(true),
+            false => open.write(true).create_new(true),
+        };
+        let written = open.open(folder.join(name)).and_then(|mut file| file.write_all(bytes));
+        written.map_err(|e| Failure::environment("writing a result", &e))?;
+        let (hash, len) = self.hashes.entry(key).or_default();
+        hash.update(bytes);
+        *len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs every file and folder to disk and lists them.
+    ///
+    /// # Errors
+    /// An error of the environment.
+    pub fn sync(self) -> Result<Vec<OutputFile>, Failure> {
+        let wrong = |e: std::io::Error| Failure::environment("syncing results to disk", &e);
+        let mut folders: Vec<PathBuf> = Vec::new();
+        let mut list = Vec::with_capacity(self.hashes.len());
+        for (path, (hash, bytes)) in self.hashes {
+            let file = self.staging.join(&path);
+            std::fs::File::open(&file).and_then(|f| f.sync_all()).map_err(wrong)?;
+            if let Some(parent) = file.parent().filter(|p| folders.last().is_none_or(|f| f != p)) {
+                folders.push(parent.to_owned());
+            }
+            list.push(OutputFile { path, sha256: hex::encode(hash.finalize()), bytes });
+        }
+        folders.push(self.staging);
+        for folder in folders {
+            std::fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(wrong)?;
+        }
+        Ok(list)
+    }
+}
+
+/// `[A-Za-z0-9._-]{1,128}` without a leading dot.
+fn safe(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = SinkFiles::new(folder.path());
+        for bad in ["../x", "a/b", "", ".hidden", "a b", "ä", "\0"] {
+            assert_eq!(files.write("node", bad, b"x").unwrap_err().code, "unsafe-file-name", "{bad:?}");
+        }
+        files.write("node", "a.dcm", b"one").unwrap();
+        files.write("node", "a.dcm", b"two").unwrap();
+        let list = files.sync().unwrap();
+        assert_eq!(list.len(), 1);
+        assert_eq!((list[0].path.as_str(), list[0].bytes), ("node/a.dcm", 6));
+        assert_eq!(list[0].sha256, hex::encode(Sha256::digest(b"onetwo")));
+    }
+}

@@ -1,0 +1,561 @@
+//! The supervisor: runs no plugin code and parses no DICOM. It scans through a worker, hands cases to workers, and alone
+//! writes the journal and moves finished cases into place.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use super::cases::{self, Case};
+use super::failure::{Failure, Outcome};
+use super::hand::{Hand, HandError};
+use super::journal::{Journal, Record};
+use super::node::Warning;
+use super::output::{Output, OutputError};
+use super::protocol::{CaseOrder, Completion, PrepareOrder, ScanOrder};
+use super::run_json::{self, RunRecord};
+use crate::identity::Key;
+use crate::pipeline::CaseName;
+use crate::plan::{Planned, Request};
+use crate::series::ScanReport;
+
+/// What the command line asked for beyond the request.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// `-i`.
+    pub inputs: Vec<PathBuf>,
+    /// `-o`.
+    pub output: PathBuf,
+    /// `--limit`.
+    pub limit: Option<usize>,
+    /// `--only`.
+    pub only: Vec<String>,
+    /// `--jobs`.
+    pub jobs: usize,
+    /// `--fresh`.
+    pub fresh: bool,
+    /// `--seed`.
+    pub seed: u64,
+    /// `--run-time`.
+    pub run_time: Option<jiff::Timestamp>,
+    /// `--include-derived`.
+    pub include_derived: bool,
+    /// A worker that shows no life for this long is killed.
+    pub stall: Duration,
+    /// Pinned plugins: id to whether plugins.lock pins it.
+    pub pinned: BTreeMap<String, bool>,
+}
+
+/// Why a run ended before its cases, with the exit code.
+#[derive(Debug)]
+pub struct RunError {
+    /// 2 configuration, 3 environment, 4 integrity, 130/143 interrupted.
+    pub exit: u8,
+    /// In words.
+    pub text: String,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Cases finished now.
+    pub done: usize,
+    /// Cases finished by an earlier run.
+    pub kept: usize,
+    /// Cases failed.
+    pub failed: usize,
+    /// Cases quarantined.
+    pub quarantined: usize,
+}
+
+/// What is told to whoever watches.
+pub trait Watcher: Sync {
+    /// A remark without patient text.
+    fn remark(&self, text: &str);
+    /// The scan looked at one more file.
+    fn scanning(&self, files: usize);
+    /// The cases are known.
+    fn cases(&self, total: usize);
+    /// A case came to its end; `failure` is why it failed.
+    fn case(&self, name: &str, failure: Option<&Failure>);
+}
+
+fn environment(what: &str, e: &std::io::Error) -> RunError {
+    let disk = if e.kind() == std::io::ErrorKind::StorageFull { " (the disk is full)" } else { "" };
+    RunError { exit: 3, text: format!("{what}: {}{disk}", e.kind()) }
+}
+
+/// Runs a pipeline over every case of the inputs.
+///
+/// # Errors
+/// What ended the run before or besides its cases; failed cases are counted in the summary.
+pub fn run(
+    request: &Request,
+    planned: &Planned,
+    options: &RunOptions,
+    watcher: &dyn Watcher,
+    interrupt: &Arc<Mutex<Option<i32>>>,
+) -> Result<Summary, RunError> {
+    let roots = roots(options)?;
+    let output = Output::open(&options.output).map_err(|e| match &e {
+        OutputError::Locked => RunError { exit: 3, text: e.to_string() },
+        OutputError::Io { what, source } => environment(what, source),
+    })?;
+    let mut request = request.clone();
+    let key = key(&mut request, &output)?;
+    let journal_path = output.folder.join("journal.jsonl");
+    if options.fresh && journal_path.exists() {
+        std::fs::remove_file(&journal_path).map_err(|e| environment("removing the old journal", &e))?;
+    }
+    let (mut journal, history) = Journal::open(&journal_path).map_err(|e| RunError {
+        exit: 3,
+        text: format!("journal.jsonl: {e}; `--fresh` starts anew"),
+    })?;
+    let first = history.iter().find_map(|r| match r {
+        Record::RunStarted { run_time, .. } => Some(*run_time),
+        _ => None,
+    });
+    let run_time = options.run_time.or(first).unwrap_or_else(now);
+    if let (Some(asked), Some(before)) = (options.run_time, first)
+        && asked != before
+    {
+        let text = format!("--run-time {asked} differs from {before}, the time of the run being resumed; use --fresh or another output");
+        return Err(RunError { exit: 2, text });
+    }
+    let all = match cases::made_of_nothing(&planned.plan.graph) {
+        Some(count) => cases::from_nothing(&planned.plan, count),
+        None => {
+            let report = scan(planned, options, &roots, &output, watcher, interrupt)?;
+            said(&report, watcher);
+            if report.series.is_empty() {
+                let text = format!("no case found: {} files looked at, no series among them{}", report.inputs, why_none(&report));
+                return Err(RunError { exit: 2, text });
+            }
+            write_index(&planned.plan.graph, &output, &report)?;
+            let naming = planned.document.output.case_name;
+            let naming = if key.1 && naming == CaseName::Folder { CaseName::Pseudonym } else { naming };
+            cases::of(&planned.plan, &report, &key.0, naming).map_err(|text| RunError { exit: 2, text })?
+        }
+    };
+    let chosen = choose(all, options)?;
+    watcher.cases(chosen.len());
+    let record = Record::RunStarted {
+        run_time,
+        plan_digest: planned.plan.digest.clone(),
+        gantry: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: options.seed,
+    };
+    journal.append(&record).map_err(|e| environment("writing the journal", &e))?;
+
+    let private = tempfile::Builder::new().prefix("gantry-").tempdir().map_err(|e| environment("making a private folder", &e))?;
+    let prepare = PrepareOrder {
+        request: request.clone(),
+        plan_digest: planned.plan.digest.clone(),
+        plugins: planned.plugins.clone(),
+        private: private.path().to_owned(),
+        pulse: PathBuf::new(),
+        seed: options.seed,
+        run_time,
+    };
+    let mut ledger = Ledger::new(&output, journal, history, watcher);
+    let todo = ledger.skip_finished(&chosen)?;
+    let ended = drive(&prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
+    let complete = ended.is_ok();
+    let summary = ledger.summary;
+    ledger.close(complete)?;
+    let record = RunRecord { request: &request, planned, options, run_time, cases: &chosen, complete };
+    let text = run_json::render(&record, &ledger);
+    output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e))?;
+    ended?;
+    Ok(summary)
+}
+
+fn now() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The input folders, absolute; an output that is one of them is refused.
+fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
+    let mut roots = Vec::new();
+    for (i, path) in options.inputs.iter().enumerate() {
+        let root = path.canonicalize().map_err(|e| RunError { exit: 2, text: format!("input {} (-i): {}", i + 1, e.kind()) })?;
+        if options.output.canonicalize().is_ok_and(|o| o == root || root.starts_with(&o)) {
+            return Err(RunError { exit: 2, text: "the output folder is or holds an input folder; results need a folder of their own".into() });
+        }
+        roots.push(root);
+    }
+    Ok(roots)
+}
+
+/// The key: the site's, or one made for this output where nothing is de-identified. True if the site gave it.
+fn key(request: &mut Request, output: &Output) -> Result<(Key, bool), RunError> {
+    let wrong = |e: crate::identity::KeyError| RunError { exit: 2, text: e.to_string() };
+    if let Some(path) = &request.key {
+        return Ok((Key::load(path).map_err(wrong)?, true));
+    }
+    let private = output.private().map_err(|e| environment("making OUT/private", &e))?;
+    let path = private.join("case-names.key");
+    let key = if path.exists() { Key::load(&path) } else { Key::create(&path) };
+    Ok((key.map_err(wrong)?, false))
+}
+
+fn why_none(report: &ScanReport) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for skipped in &report.skipped {
+        *counts.entry(&skipped.code).or_default() += 1;
+    }
+    let each: Vec<String> = counts.iter().map(|(code, n)| format!("{n} {code}")).collect();
+    if each.is_empty() { String::new() } else { format!(" (passed over: {})", each.join(", ")) }
+}
+
+fn said(report: &ScanReport, watcher: &dyn Watcher) {
+    if !report.skipped.is_empty() {
+        watcher.remark(&format!("passed over {} files{}", report.skipped.len(), why_none(report)));
+    }
+    for series in &report.series {
+        let first = series.instances.first().map_or(0, |i| i.input);
+        for warning in &series.warnings {
+            watcher.remark(&format!("series from #{first}: {}", warning.text));
+        }
+    }
+}
+
+/// `OUT/private/index.jsonl`: what input index and case stand for. Not written when the pipeline de-identifies.
+fn write_index(graph: &crate::graph::Graph, output: &Output, report: &ScanReport) -> Result<(), RunError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if graph.nodes.iter().any(|n| n.entry.spec.services.iter().any(|s| s == "gantry.pseudonym/1")) {
+        return Ok(());
+    }
+    let written = (|| {
+        let path = output.private()?.join("index.jsonl");
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        for instance in report.series.iter().flat_map(|s| &s.instances) {
+            writeln!(file, "{}", serde_json::json!({ "input": instance.input, "path": instance.path }))?;
+        }
+        for skipped in &report.skipped {
+            let line = serde_json::json!({ "input": skipped.input, "path": skipped.path, "skipped": skipped.code });
+            writeln!(file, "{line}")?;
+        }
+        file.sync_all()
+    })();
+    written.map_err(|e| environment("writing OUT/private/index.jsonl", &e))
+}
+
+fn choose(all: Vec<Case>, options: &RunOptions) -> Result<Vec<Case>, RunError> {
+    let mut chosen = all;
+    if !options.only.is_empty() {
+        if let Some(unknown) = options.only.iter().find(|o| !chosen.iter().any(|c| &c.name == *o)) {
+            return Err(RunError { exit: 2, text: format!("--only {unknown}: there is no such case") });
+        }
+        chosen.retain(|c| options.only.contains(&c.name));
+    }
+    if let Some(limit) = options.limit {
+        chosen.truncate(limit);
+    }
+    Ok(chosen)
+}
+
+/// Scans through a worker. A file on which the worker dies is left out and the scan is begun again.
+fn scan(
+    planned: &Planned,
+    options: &RunOptions,
+    roots: &[PathBuf],
+    output: &Output,
+    watcher: &dyn Watcher,
+    interrupt: &Arc<Mutex<Option<i32>>>,
+) -> Result<ScanReport, RunError> {
+    let listed = |param: &str| -> Vec<String> {
+        let of = planned.plan.graph.nodes.iter().filter_map(|n| n.params.get(param)?.as_array());
+        let mut all: Vec<String> = of.flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    let mut order = ScanOrder {
+        roots: roots.to_vec(),
+        exclude: vec![output.folder.clone()],
+        include_derived: options.include_derived,
+        repair: listed("repair"),
+        allow: listed("allow"),
+        poisonous: Vec::new(),
+    };
+    loop {
+        let mut files = 0;
+        let mut last: Option<PathBuf> = None;
+        let outcome = Hand::scan(&order, options.stall, interrupt, &mut |path: &Path| {
+            files += 1;
+            last = Some(path.to_owned());
+            watcher.scanning(files);
+        });
+        match outcome {
+            Ok(report) => return Ok(report),
+            Err(HandError::Interrupted(signal)) => return Err(interrupted(signal)),
+            Err(HandError::Died(how)) => match last {
+                Some(path) if order.poisonous.len() < 100 => {
+                    watcher.remark(&format!("the scan died ({how}) on one file, which is passed over"));
+                    order.poisonous.push(path);
+                }
+                _ => return Err(RunError { exit: 3, text: format!("the scan died: {how}") }),
+            },
+            Err(HandError::Start(e)) => return Err(environment("starting the scan", &e)),
+            Err(HandError::Refused(failure, exit)) => return Err(RunError { exit, text: failure.to_string() }),
+        }
+    }
+}
+
+fn interrupted(signal: i32) -> RunError {
+    RunError { exit: 128u8.wrapping_add(signal as u8), text: "interrupted; the same command resumes".to_owned() }
+}
+
+/// What came back for one case.
+enum Back {
+    /// A worker begins with it.
+    Started(usize),
+    /// The worker said.
+    Case(usize, Result<Box<Completion>, (Failure, Vec<Warning>)>),
+    /// No worker can be had any more.
+    Lost(RunError),
+}
+
+/// Hands cases to `jobs` workers until none is left.
+#[allow(clippy::too_many_arguments, reason = "the parts of one run, all borrowed")]
+fn drive(
+    prepare: &PrepareOrder,
+    options: &RunOptions,
+    roots: &[PathBuf],
+    output: &Output,
+    chosen: &[Case],
+    todo: Vec<usize>,
+    ledger: &mut Ledger,
+    interrupt: &Arc<Mutex<Option<i32>>>,
+) -> Result<(), RunError> {
+    // Refusals need no worker.
+    let (refused, todo): (Vec<usize>, Vec<usize>) = todo.into_iter().partition(|&i| chosen[i].sources.is_err());
+    for i in refused {
+        if let Err(failure) = &chosen[i].sources {
+            ledger.failed(&chosen[i], failure.clone(), Vec::new())?;
+        }
+    }
+    if todo.is_empty() && ledger.summary.kept == 0 && chosen.iter().all(|c| c.sources.is_err()) {
+        return Ok(());
+    }
+    if todo.is_empty() {
+        return Ok(());
+    }
+    // The first worker proves that every plugin opens and every checkpoint loads, before any case is touched.
+    let first = start(prepare, output, 0, options.stall, interrupt)?;
+    let queue = Mutex::new(VecDeque::from(todo.clone()));
+    let stop = AtomicBool::new(false);
+    let (sender, receiver) = mpsc::channel::<Back>();
+    let mut ended = Ok(());
+    std::thread::scope(|scope| {
+        let mut first = Some(first);
+        for job in 0..options.jobs.clamp(1, todo.len()) {
+            let mut hand = first.take();
+            let (queue, stop, sender) = (&queue, &stop, sender.clone());
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(i) = queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front() else { break };
+                    if sender.send(Back::Started(i)).is_err() {
+                        break;
+                    }
+                    let back = one(i, &chosen[i], &mut hand, prepare, options, roots, output, job, interrupt);
+                    let lost = matches!(back, Back::Lost(_));
+                    if sender.send(back).is_err() || lost {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for back in receiver {
+            let result = match back {
+                Back::Started(i) => ledger.started(&chosen[i]),
+                Back::Case(i, Ok(completion)) => ledger.finished(&chosen[i], *completion),
+                Back::Case(i, Err((failure, warnings))) if failure.outcome != Outcome::Cancelled && !failure.environment => {
+                    ledger.failed(&chosen[i], failure, warnings)
+                }
+                Back::Case(_, Err((failure, _))) if failure.environment => Err(RunError { exit: 3, text: failure.to_string() }),
+                Back::Case(..) => Err(interrupted(interrupt.lock().unwrap_or_else(|e| e.into_inner()).unwrap_or(2))),
+                Back::Lost(error) => Err(error),
+            };
+            if let Err(error) = result {
+                stop.store(true, Ordering::Relaxed);
+                if ended.is_ok() {
+                    ended = Err(error);
+                }
+            }
+        }
+    });
+    ended
+}
+
+fn start(prepare: &PrepareOrder, output: &Output, job: usize, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<Hand, RunError> {
+    let mut order = prepare.clone();
+    order.pulse = output.scratch(&format!("pulse-{job}"));
+    let copies = tempfile::Builder::new().prefix("worker-").tempdir_in(&prepare.private).map_err(|e| environment("making a private folder", &e))?;
+    order.private = copies.path().to_owned();
+    Hand::prepare(&order, copies, stall, interrupt).map_err(|e| match e {
+        HandError::Refused(failure, exit) => RunError { exit, text: failure.to_string() },
+        HandError::Died(how) => RunError { exit: 4, text: format!("the worker died while it opened plugins and checkpoints: {how}") },
+        HandError::Interrupted(signal) => interrupted(signal),
+        HandError::Start(e) => environment("starting a worker", &e),
+    })
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one run, all borrowed")]
+fn one(
+    i: usize,
+    case: &Case,
+    hand: &mut Option<Hand>,
+    prepare: &PrepareOrder,
+    options: &RunOptions,
+    roots: &[PathBuf],
+    output: &Output,
+    job: usize,
+    interrupt: &Arc<Mutex<Option<i32>>>,
+) -> Back {
+    if let Some(signal) = *interrupt.lock().unwrap_or_else(|e| e.into_inner()) {
+        return Back::Lost(interrupted(signal));
+    }
+    if hand.is_none() {
+        match start(prepare, output, job, options.stall, interrupt) {
+            Ok(started) => *hand = Some(started),
+            Err(error) => return Back::Lost(error),
+        }
+    }
+    let staging = match output.stage(&case.name) {
+        Ok(staging) => staging,
+        Err(e) => return Back::Lost(environment("making a staging folder", &e)),
+    };
+    let order = CaseOrder {
+        case_no: i as u64,
+        case: case.name.clone(),
+        sources: case.sources.clone().unwrap_or_default(),
+        digest: case.digest.clone(),
+        roots: roots.to_vec(),
+        staging,
+    };
+    let Some(worker) = hand.as_mut() else { return Back::Lost(RunError { exit: 3, text: "no worker".into() }) };
+    match worker.case(&order, options.stall, interrupt) {
+        Ok(back) => Back::Case(i, back),
+        Err(HandError::Interrupted(signal)) => Back::Lost(interrupted(signal)),
+        Err(HandError::Died(how)) => {
+            let node = hand.take().and_then(|mut h| h.last_node());
+            let failure = match node {
+                Some(node) => Failure::host("worker-died", format!("the worker died: {how}")).at(&node),
+                None => Failure::host("worker-died", format!("the worker died: {how}")),
+            };
+            Back::Case(i, Err((failure, Vec::new())))
+        }
+        Err(HandError::Start(e)) => Back::Lost(environment("talking to a worker", &e)),
+        Err(HandError::Refused(failure, exit)) => Back::Lost(RunError { exit, text: failure.to_string() }),
+    }
+}
+
+/// The supervisor's books: journal, commits, and what became of every case.
+pub struct Ledger<'a> {
+    output: &'a Output,
+    journal: Journal,
+    watcher: &'a dyn Watcher,
+    /// Last word on every case of this folder, by name.
+    pub known: BTreeMap<String, Record>,
+    /// Counts.
+    pub summary: Summary,
+}
+
+impl<'a> Ledger<'a> {
+    fn new(output: &'a Output, journal: Journal, history: Vec<Record>, watcher: &'a dyn Watcher) -> Ledger<'a> {
+        let mut known = BTreeMap::new();
+        for record in history {
+            match &record {
+                Record::CaseFinished { case, .. } | Record::CaseFailed { case, .. } | Record::CaseStarted { case, .. } => {
+                    known.insert(case.clone(), record);
+                }
+                Record::RunStarted { .. } | Record::RunFinished { .. } => {}
+            }
+        }
+        Ledger { output, journal, watcher, known, summary: Summary::default() }
+    }
+
+    fn append(&mut self, record: &Record) -> Result<(), RunError> {
+        self.journal.append(record).map_err(|e| environment("writing the journal", &e))
+    }
+
+    /// Indices of the cases that must be run; says why a known one is not skipped.
+    fn skip_finished(&mut self, cases: &[Case]) -> Result<Vec<usize>, RunError> {
+        let mut todo = Vec::new();
+        for (i, case) in cases.iter().enumerate() {
+            let why = match self.known.get(&case.name) {
+                None => None,
+                Some(Record::CaseFinished { digest, completion, .. }) if *digest == case.digest => {
+                    let there = |f: &super::sink::OutputFile| {
+                        let path = self.output.folder.join(&case.name).join(&f.path);
+                        path.metadata().is_ok_and(|m| m.len() == f.bytes)
+                    };
+                    if completion.outputs.iter().all(there) {
+                        self.summary.kept += 1;
+                        continue;
+                    }
+                    Some("its results are no longer complete")
+                }
+                Some(Record::CaseFinished { .. }) => Some("the pipeline, plugins, weights or inputs changed"),
+                Some(Record::CaseFailed { .. }) => Some("it failed before"),
+                Some(_) => Some("it was interrupted before"),
+            };
+            if let Some(why) = why {
+                self.watcher.remark(&format!("{}: run again, {why}", case.name));
+            }
+            todo.push(i);
+        }
+        if self.summary.kept > 0 {
+            self.watcher.remark(&format!("{} cases are done and unchanged", self.summary.kept));
+        }
+        Ok(todo)
+    }
+
+    fn started(&mut self, case: &Case) -> Result<(), RunError> {
+        self.append(&Record::CaseStarted { case: case.name.clone(), digest: case.digest.clone() })
+    }
+
+    fn finished(&mut self, case: &Case, completion: Completion) -> Result<(), RunError> {
+        self.output.commit(&case.name).map_err(|e| environment("moving a finished case into place", &e))?;
+        let record = Record::CaseFinished {
+            case: case.name.clone(),
+            digest: case.digest.clone(),
+            inputs: case.inputs.clone(),
+            completion: Box::new(completion),
+        };
+        self.append(&record)?;
+        self.known.insert(case.name.clone(), record);
+        self.summary.done += 1;
+        self.watcher.case(&case.name, None);
+        Ok(())
+    }
+
+    fn failed(&mut self, case: &Case, failure: Failure, warnings: Vec<Warning>) -> Result<(), RunError> {
+        self.output.discard(&case.name).map_err(|e| environment("removing a failed case", &e))?;
+        match failure.outcome {
+            Outcome::Quarantined => self.summary.quarantined += 1,
+            _ => self.summary.failed += 1,
+        }
+        self.watcher.case(&case.name, Some(&failure));
+        let record = Record::CaseFailed {
+            case: case.name.clone(),
+            digest: case.digest.clone(),
+            inputs: case.inputs.clone(),
+            failure,
+            warnings,
+        };
+        self.append(&record)?;
+        self.known.insert(case.name.clone(), record);
+        Ok(())
+    }
+
+    fn close(&mut self, complete: bool) -> Result<(), RunError> {
+        self.append(&Record::RunFinished { complete })
+    }
+}

@@ -1,0 +1,264 @@
+//! The workers: processes that parse patient files and run plugin code, so that what goes wrong there costs one case.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, IsTerminal};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use gantry_abi::v1::{self, status};
+use serde_json::json;
+
+use super::case::CaseRun;
+use super::failure::Failure;
+use super::node::{CaseContext, LiveNode};
+use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, receive, send};
+use super::pulse::Pulse;
+use super::services::Services;
+use crate::builtin;
+use crate::diagnostic::Sources;
+use crate::identity::Key;
+use crate::plan::{Plan, Refused};
+use crate::registry::Origin;
+use crate::registry::library::{FolderBytes, LibraryError};
+use crate::series;
+
+/// The pipes to the supervisor, taken from standard input and output before any plugin could see them.
+struct Channel {
+    orders: mpsc::Receiver<Order>,
+    replies: File,
+}
+
+/// Takes the pipes over; plugin code gets `/dev/null` for all three standard streams, but a terminal stays for errors.
+fn claim() -> std::io::Result<Channel> {
+    let null = || -> std::io::Result<OwnedFd> { Ok(File::options().read(true).write(true).open("/dev/null")?.into()) };
+    let orders = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    let replies = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?);
+    rustix::stdio::dup2_stdin(null()?)?;
+    rustix::stdio::dup2_stdout(null()?)?;
+    if !std::io::stderr().is_terminal() {
+        rustix::stdio::dup2_stderr(null()?)?;
+    }
+    // Nobody is left to answer to when the supervisor dies.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut orders = BufReader::new(orders);
+        while let Ok(Some(order)) = receive::<Order>(&mut orders) {
+            if sender.send(order).is_err() {
+                return;
+            }
+        }
+        // The supervisor closed the pipe: it wants this worker to end, whatever a stage is doing.
+        std::process::exit(0);
+    });
+    Ok(Channel { orders: receiver, replies })
+}
+
+/// `gantry worker --role scan`.
+pub fn scan() -> ExitCode {
+    let Ok(mut channel) = claim() else { return ExitCode::from(3) };
+    let Ok(Order::Scan(order)) = channel.orders.recv() else { return ExitCode::from(3) };
+    let options = series::ScanOptions {
+        include_derived: order.include_derived,
+        repair: order.repair,
+        allow: order.allow,
+        exclude: order.exclude,
+        poisonous: order.poisonous,
+    };
+    let replies = &mut channel.replies;
+    let report = series::scan(&order.roots, &options, &mut |path: &Path| {
+        // A supervisor that is gone kills this process; there is nothing else to do about a closed pipe.
+        let _ = send(replies, &Reply::Scanning { path: path.to_owned() });
+    });
+    match send(&mut channel.replies, &Reply::Scanned(Box::new(report))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(3),
+    }
+}
+
+/// `gantry worker --role case`.
+pub fn case() -> ExitCode {
+    let Ok(mut channel) = claim() else { return ExitCode::from(3) };
+    let Ok(Order::Prepare(order)) = channel.orders.recv() else { return ExitCode::from(3) };
+    let cancel = Arc::new(AtomicBool::new(false));
+    if signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&cancel)).is_err() {
+        return ExitCode::from(3);
+    }
+    let mut ready = match Ready::new(&order, &cancel) {
+        Ok((ready, built_by)) => {
+            let nodes = ready.plan.graph.nodes.iter().map(|n| n.id.clone()).collect();
+            if send(&mut channel.replies, &Reply::Ready { built_by, nodes }).is_err() {
+                return ExitCode::from(3);
+            }
+            ready
+        }
+        Err((failure, exit)) => {
+            // The supervisor reads the refusal or finds the worker dead; either way it knows.
+            let _ = send(&mut channel.replies, &Reply::Refused { failure, exit });
+            return ExitCode::from(exit);
+        }
+    };
+    while let Ok(Order::Case(case)) = channel.orders.recv() {
+        let reply = ready.run(&case, &cancel);
+        if send(&mut channel.replies, &reply).is_err() {
+            return ExitCode::from(3);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A prepared case worker.
+struct Ready {
+    order: PrepareOrder,
+    plan: Plan,
+    live: Vec<LiveNode>,
+    pool: rayon::ThreadPool,
+    pulse: Pulse,
+    key: Option<Key>,
+}
+
+impl Ready {
+    #[allow(clippy::type_complexity, reason = "a pair and its refusal")]
+    fn new(order: &PrepareOrder, cancel: &AtomicBool) -> Result<(Ready, BTreeMap<String, String>), (Failure, u8)> {
+        let environment = |text: String| (Failure { environment: true, ..Failure::host("environment", text) }, 3);
+        let integrity = |code: &str, text: String| (Failure::host(code, text), 4);
+        let pulse = File::options().write(true).open(&order.pulse).map_err(|e| environment(format!("pulse file: {}", e.kind())))?;
+        let pulse = Pulse::new(Some(pulse));
+        let planned = order.request.plan(&mut Sources::new()).map_err(|refused| match refused {
+            Refused::Documents(_) => integrity("changed-documents", "the installed documents changed while the run started".into()),
+            Refused::Environment(text) => environment(text),
+            Refused::Integrity(text) => integrity("plugin-integrity", text),
+        })?;
+        if planned.plan.digest != order.plan_digest {
+            return Err(integrity("changed-documents", "plugins, checkpoints or documents changed while the run started".into()));
+        }
+        let plan = planned.plan;
+        let key = match &order.request.key {
+            None => None,
+            Some(path) => Some(Key::load(path).map_err(|e| (Failure::host("key", e.to_string()), 2))?),
+        };
+        let mut entries: BTreeMap<String, &'static v1::Entry> = BTreeMap::new();
+        let mut built_by = BTreeMap::new();
+        for node in &plan.graph.nodes {
+            let Origin::Plugin(folder) = &node.entry.origin else { continue };
+            let id = &folder.manifest.id;
+            if entries.contains_key(id) {
+                continue;
+            }
+            let refused = |e: LibraryError| match e {
+                LibraryError::Io { .. } => environment(e.to_string()),
+                LibraryError::Refused { gate, .. } => integrity(gate.code(), e.to_string()),
+            };
+            let bytes = FolderBytes::read(id, &folder.path).map_err(refused)?;
+            let expected = order.plugins.get(id).map(String::as_str);
+            let library = folder.library.strip_prefix(&folder.path).unwrap_or(&folder.library);
+            let opened = bytes.open(library, &folder.manifest_text, expected, &order.private).map_err(refused)?;
+            built_by.insert(id.clone(), opened.built_by.clone());
+            entries.insert(id.clone(), opened.entry);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(plan.threads)
+            .build()
+            .map_err(|e| environment(format!("threads: {e}")))?;
+        let services = Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None };
+        let warnings = Mutex::default();
+        let context = CaseContext {
+            case_no: 0,
+            case: "",
+            run_seed: order.seed,
+            threads: plan.threads,
+            host_budget: 0,
+            cancel,
+            pulse: &pulse,
+            services: &services,
+            warnings: &warnings,
+        };
+        let mut live = Vec::new();
+        for (index, node) in plan.graph.nodes.iter().enumerate() {
+            pulse.enter(index as u64);
+            let entry = match &node.entry.origin {
+                Origin::Builtin => &builtin::ENTRY,
+                Origin::Plugin(folder) => entries[&folder.manifest.id],
+            };
+            live.push(LiveNode::new(index, node, entry, &context).map_err(|failure| {
+                let exit = match failure.status {
+                    status::BAD_PARAMS => 2,
+                    status::RESOURCE => 3,
+                    _ => 4,
+                };
+                (failure.at(&node.id), exit)
+            })?);
+        }
+        Ok((Ready { order: order.clone(), plan, live, pool, pulse, key }, built_by))
+    }
+
+    fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
+        let warnings = Mutex::default();
+        let derive = |node: &str| super::derivation::of(&self.plan, node, case, &self.order);
+        let derivations = self.plan.graph.nodes.iter().filter(|n| n.entry.spec.services.iter().any(|s| s == "gantry.derive/1"));
+        let derivations = derivations.map(|n| (n.id.clone(), derive(&n.id))).collect();
+        let sources = self.plan.graph.nodes.iter().filter_map(|node| {
+            let of = super::cases::source_of(&self.plan.graph, node)?;
+            Some((node.id.clone(), json!(case.sources.get(&of)?)))
+        });
+        let services = Services {
+            sources: sources.collect(),
+            roots: case.roots.clone(),
+            derivations,
+            key: self.key.clone(),
+        };
+        let context = CaseContext {
+            case_no: case.case_no,
+            case: &case.case,
+            run_seed: self.order.seed,
+            threads: self.plan.threads,
+            host_budget: 0,
+            cancel,
+            pulse: &self.pulse,
+            services: &services,
+            warnings: &warnings,
+        };
+        let done = CaseRun::new(&self.plan, &self.live, &context, &self.pool, &case.staging).run();
+        let done = done.and_then(|(files, nodes)| Ok((files.sync()?, nodes)));
+        let done = done.and_then(|done| match cancel.load(Ordering::Relaxed) {
+            true => Err(Failure::from_status(status::CANCELLED, None)),
+            false => Ok(done),
+        });
+        let result = match done {
+            Ok((outputs, nodes)) => Ok((outputs, nodes)),
+            Err(failure) => {
+                // After INTERNAL an instance is in an unknown state: it is made anew before the next case.
+                if failure.status == status::INTERNAL
+                    && let Some(index) = failure.node.as_ref().and_then(|n| self.plan.graph.nodes.iter().position(|x| &x.id == n))
+                    && let Err(again) = self.live[index].revive(&self.plan.graph.nodes[index], &context)
+                {
+                    tracing::warn!(node = self.plan.graph.nodes[index].id, "could not be made anew: {again}");
+                }
+                Err(failure)
+            }
+        };
+        let warnings = warnings.into_inner().unwrap_or_else(|e| e.into_inner());
+        match result {
+            Ok((outputs, nodes)) => Reply::Finished(Box::new(Completion {
+                case_no: case.case_no,
+                outputs,
+                nodes,
+                warnings,
+                peak_rss_bytes: peak_rss_bytes(),
+                notes: Vec::new(),
+            })),
+            Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
+        }
+    }
+}
+
+/// Largest resident memory of this process so far; 0 where the system does not say.
+fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
