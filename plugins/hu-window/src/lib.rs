@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Stage `hu-window`: clips Hounsfield units to a window and scales them to [-1, 1].
+
+pub mod window;
