@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn every_piece_is_worked_on_once() {
         for threads in [0, 1, 3, 50] {
-            let mut done = vec![0_u8; 40];
+            let mut done = [0_u8; 40];
             each(done.iter_mut().collect(), threads, &|_| true, || (), |i, piece, ()| *piece += 1 + i as u8).unwrap();
             assert!(done.iter().enumerate().all(|(i, &d)| usize::from(d) == i + 1));
         }
