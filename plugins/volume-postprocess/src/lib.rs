@@ -137,6 +137,10 @@ impl VolumeStage for VolumePostprocess {
             }
         }
         call.reserve(-bytes)?;
+        if outcome.is_ok() {
+            let steps = (3 * channels * slices) as u64;
+            call.progress(steps, steps);
+        }
         outcome.map_err(|parallel::Stopped| Error::Cancelled)
     }
 }
