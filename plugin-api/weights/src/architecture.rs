@@ -260,7 +260,7 @@ impl Architecture {
         Ok(hyper)
     }
 
-    /// All tensors a network of these sizes has, in the document's order. Sizes that are arithmetic need not be given.
+    /// All tensors a network of these sizes has, in the document's order of layers, by name within a layer. Sizes that are arithmetic need not be given.
     ///
     /// # Errors
     /// If a size is missing, out of bounds, or gives a shape that is no shape.
@@ -396,9 +396,9 @@ struct GroupText {
 struct GroupLayerText {
     key: String,
     #[serde(default)]
-    tensors: IndexMap<String, Vec<Size>>,
+    tensors: BTreeMap<String, Vec<Size>>,
     #[serde(default)]
-    integers: IndexMap<String, Vec<Size>>,
+    integers: BTreeMap<String, Vec<Size>>,
 }
 
 #[derive(Deserialize)]
@@ -408,9 +408,9 @@ struct LayerText {
     repeat: Option<Size>,
     when: Option<Size>,
     #[serde(default)]
-    tensors: IndexMap<String, Vec<Size>>,
+    tensors: BTreeMap<String, Vec<Size>>,
     #[serde(default)]
-    integers: IndexMap<String, Vec<Size>>,
+    integers: BTreeMap<String, Vec<Size>>,
     #[serde(rename = "use")]
     group: Option<String>,
     #[serde(default)]
@@ -587,8 +587,8 @@ type NamedTensors = Vec<(Template, Vec<Expression>, bool)>;
 
 fn named_tensors(
     prefix: &str,
-    floats: &IndexMap<String, Vec<Size>>,
-    integers: &IndexMap<String, Vec<Size>>,
+    floats: &BTreeMap<String, Vec<Size>>,
+    integers: &BTreeMap<String, Vec<Size>>,
     into: &mut NamedTensors,
 ) -> Result<(), String> {
     for (map, integer) in [(floats, false), (integers, true)] {

@@ -61,11 +61,8 @@ impl std::fmt::Display for Mismatch {
         }
         list(f, "missing", &self.missing)?;
         list(f, "unexpected", &self.unexpected)?;
-        let shapes: Vec<String> = self
-            .misshaped
-            .iter()
-            .map(|m| format!("{}: expected {}, found {}", m.key, m.expected, m.found))
-            .collect();
+        let shapes: Vec<String> =
+            self.misshaped.iter().map(|m| format!("{}: expected {}, found {}", m.key, m.expected, m.found)).collect();
         list(f, "wrong shape", &shapes)?;
         let values: Vec<String> = self.not_finite.iter().map(|(k, n)| format!("{k} ({n} values)")).collect();
         list(f, "NaN or infinite", &values)

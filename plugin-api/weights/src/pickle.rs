@@ -607,7 +607,9 @@ impl<'a> Machine<'a> {
             return Err(self.wrong("a persistent object that is no tuple"));
         };
         if !matches!(self.at_index(parts, 0), Value::Str(kind) if kind == "storage") {
-            return Err(self.wrong("a persistent object that is no storage (a whole module was saved, not its weights?)"));
+            return Err(
+                self.wrong("a persistent object that is no storage (a whole module was saved, not its weights?)")
+            );
         }
         let Value::Global(Global::Storage(dtype)) = *self.at_index(parts, 1) else {
             return Err(self.wrong("a storage without an element type"));

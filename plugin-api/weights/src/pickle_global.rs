@@ -39,8 +39,8 @@ pub(crate) fn permitted(module: &str, name: &str) -> Option<Global> {
         ("argparse", "Namespace") | ("types", "SimpleNamespace") | ("collections", "Counter" | "deque") => Opaque,
         (
             "builtins" | "__builtin__",
-            "list" | "tuple" | "set" | "frozenset" | "int" | "float" | "bool" | "str" | "bytes" | "bytearray" | "complex"
-            | "slice" | "range",
+            "list" | "tuple" | "set" | "frozenset" | "int" | "float" | "bool" | "str" | "bytes" | "bytearray"
+            | "complex" | "slice" | "range",
         ) => Opaque,
         ("numpy" | "numpy.dtypes", "dtype" | "ndarray") => Opaque,
         ("numpy", "bool_" | "float16" | "float32" | "float64" | "int32" | "int64" | "uint8") => Opaque,

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
 
-use zip::ZipArchive;
 use zip::CompressionMethod;
+use zip::ZipArchive;
 
 use crate::error::{Error, Result, printable};
 use crate::pickle::{Pickle, StorageRef};
@@ -37,9 +37,9 @@ impl<'a> TorchZip<'a> {
         if archive.has_duplicate_names() {
             return Err(Error::Malformed("two entries of the zip archive have the same name".to_owned()));
         }
-        let names: Vec<String> =
-            archive.file_names_raw().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
-        let mut pickles = names.iter().filter(|n| n.rsplit('/').next() == Some("data.pkl") && n.split('/').count() <= 2);
+        let names: Vec<String> = archive.file_names_raw().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
+        let mut pickles =
+            names.iter().filter(|n| n.rsplit('/').next() == Some("data.pkl") && n.split('/').count() <= 2);
         let prefix = match (pickles.next(), pickles.next()) {
             (Some(name), None) => name.trim_end_matches("data.pkl").to_owned(),
             (Some(a), Some(b)) => {

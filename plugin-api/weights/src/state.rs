@@ -80,10 +80,9 @@ impl Tensor {
     /// # Errors
     /// If the byte count is not the product of `shape` times the element size.
     pub fn new(dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self> {
-        let expected =
-            shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).ok_or_else(|| {
-                Error::Malformed(format!("a tensor of shape {shape:?} has more elements than can be counted"))
-            })?;
+        let expected = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).ok_or_else(|| {
+            Error::Malformed(format!("a tensor of shape {shape:?} has more elements than can be counted"))
+        })?;
         if expected != bytes.len() {
             return Err(Error::Malformed(format!(
                 "a tensor of {dtype} and shape {shape:?} takes {expected} bytes, {} were found",

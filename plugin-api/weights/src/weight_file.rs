@@ -233,7 +233,8 @@ fn load_part(pickle: &Pickle, storages: &mut dyn Storages, part: Option<&str>, f
         return Err(Error::Unsupported(format!("the file holds {what}, not a dictionary of tensors")));
     }
     let mut candidates = find_parts(pickle)?;
-    let wrong = |candidates: &[Candidate<'_>]| Error::Part { requested: part.map(str::to_owned), parts: shown(candidates) };
+    let wrong =
+        |candidates: &[Candidate<'_>]| Error::Part { requested: part.map(str::to_owned), parts: shown(candidates) };
     if let Some(name) = part {
         if !candidates.iter().any(|c| c.name == name) {
             return Err(wrong(&candidates));
@@ -250,7 +251,11 @@ fn load_part(pickle: &Pickle, storages: &mut dyn Storages, part: Option<&str>, f
         };
         let Value::Tensor(tensor) = pickle.get(v) else {
             let what = pickle.get(v).describe();
-            return Err(Error::Malformed(format!("part {}: `{}` is {what}, not a tensor", chosen.name, printable(key))));
+            return Err(Error::Malformed(format!(
+                "part {}: `{}` is {what}, not a tensor",
+                chosen.name,
+                printable(key)
+            )));
         };
         let bytes = byte_count(tensor).map_err(|e| of_tensor(key, e))?;
         total = total.saturating_add(bytes as u64);
@@ -294,7 +299,8 @@ fn read_tensors(wanted: &[(&str, &TensorRef)], storages: &mut dyn Storages) -> R
             *n
         });
         let shape = tensor.shape.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
-        let shape = shape.map_err(|_| Error::Malformed(format!("tensor `{}`: shape {:?}", printable(key), tensor.shape)))?;
+        let shape =
+            shape.map_err(|_| Error::Malformed(format!("tensor `{}`: shape {:?}", printable(key), tensor.shape)))?;
         let bytes = if left == 0 && covers_whole(tensor) {
             storage
         } else {
@@ -365,7 +371,11 @@ fn gather(tensor: &TensorRef, storage: &[u8]) -> Result<Vec<u8>> {
         let start = byte_of(tensor.offset)?;
         let end = start.checked_add(total).ok_or_else(outside)?;
         // An empty view may begin past the end.
-        return if total == 0 { Ok(Vec::new()) } else { storage.get(start..end).map(<[u8]>::to_vec).ok_or_else(outside) };
+        return if total == 0 {
+            Ok(Vec::new())
+        } else {
+            storage.get(start..end).map(<[u8]>::to_vec).ok_or_else(outside)
+        };
     }
     let mut bytes = Vec::with_capacity(total);
     let mut index = vec![0u64; tensor.shape.len()];

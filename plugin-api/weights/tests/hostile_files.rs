@@ -79,8 +79,7 @@ fn nesting_cycles_and_references_are_harmless() {
     let deep = PickleWriter::new().op(b"N").op(&vec![0x85; 1_000_000]).stop();
     assert!(matches!(read(deep), Err(Error::Unsupported(_))));
     // A dictionary inside itself, twice.
-    let cycle =
-        PickleWriter::new().op(b"}q\x00(").text("a").op(b"h\x00").text("b").op(b"h\x00").op(b"u").stop();
+    let cycle = PickleWriter::new().op(b"}q\x00(").text("a").op(b"h\x00").text("b").op(b"h\x00").op(b"u").stop();
     assert!(matches!(read(cycle), Err(Error::Part { .. } | Error::Malformed(_))));
     // 2^40 leaves by sharing.
     let mut doubling = PickleWriter::new().op(b"}q\x00");

@@ -93,8 +93,7 @@ fn parameters_sizes_and_element_types() {
         .tensor("BFloat16Storage", "2", 1, 0, &[1], &[1])
         .op(b"u")
         .stop();
-    let file =
-        torch_file(&pickle, &[("0", &f32_bytes([1.5, -2.0])), ("1", &7i64.to_le_bytes()), ("2", &[0x40, 0xc0])]);
+    let file = torch_file(&pickle, &[("0", &f32_bytes([1.5, -2.0])), ("1", &7i64.to_le_bytes()), ("2", &[0x40, 0xc0])]);
     let dict = StateDict::from_bytes(file, None).unwrap();
     assert_eq!(values(&dict, "p"), [1.5, -2.0]);
     assert_eq!((dict.get("n").unwrap().dtype(), values(&dict, "n")), (DType::I64, vec![7.0]));
