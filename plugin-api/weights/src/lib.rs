@@ -8,6 +8,7 @@
 //! Nothing here knows Candle, a plugin or the host.
 
 mod architecture;
+mod architecture_document;
 mod card;
 mod check;
 mod checkpoint;
@@ -17,6 +18,8 @@ mod legacy;
 mod pattern;
 mod pickle;
 mod pickle_global;
+mod pickle_machine;
+mod pickle_objects;
 mod pth;
 mod safetensors_file;
 mod state;
