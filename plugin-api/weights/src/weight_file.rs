@@ -82,6 +82,11 @@ impl WeightFile {
         self.format
     }
 
+    /// SHA-256 of the file, lower-case hexadecimal.
+    pub fn sha256(&self) -> String {
+        crate::card::sha256_hex(&self.bytes)
+    }
+
     /// The dictionaries of tensors in the file, in the file's order.
     ///
     /// # Errors
