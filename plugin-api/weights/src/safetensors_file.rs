@@ -3,7 +3,7 @@
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::state::{DType, StateDict, Tensor};
 
 /// Whether `bytes` begin like a safetensors file: the header's length, then a JSON object.
@@ -22,8 +22,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<StateDict> {
     let mut dict = StateDict::new();
     for key in header.offset_keys() {
         let view = file.tensor(&key).map_err(broken)?;
-        let dtype = dtype_of(view.dtype())
-            .ok_or_else(|| Error::Unsupported(format!("tensor `{key}` has the element type {:?}", view.dtype())))?;
+        let dtype = dtype_of(view.dtype()).ok_or_else(|| {
+            Error::Unsupported(format!("tensor `{}` has the element type {:?}", printable(&key), view.dtype()))
+        })?;
         dict.insert(key, Tensor::new(dtype, view.shape().to_vec(), view.data().to_vec())?)?;
     }
     Ok(dict)

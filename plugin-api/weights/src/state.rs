@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use indexmap::IndexMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,7 +181,9 @@ impl StateDict {
     /// If `key` is there already.
     pub fn insert(&mut self, key: impl Into<String>, tensor: Tensor) -> Result<()> {
         match self.tensors.entry(key.into()) {
-            indexmap::map::Entry::Occupied(e) => Err(Error::Malformed(format!("tensor `{}` occurs twice", e.key()))),
+            indexmap::map::Entry::Occupied(e) => {
+                Err(Error::Malformed(format!("tensor `{}` occurs twice", printable(e.key()))))
+            }
             indexmap::map::Entry::Vacant(e) => {
                 e.insert(tensor);
                 Ok(())
