@@ -108,8 +108,9 @@ struct Start {
 /// # Errors
 /// `truncated`, `value-length`, `nesting-depth`, `bad-vr`, `bad-structure`, `duplicate-element`, `too-many-elements`,
 /// `inflate-limit`, `inflate`, `un-sequence`, each saying at which byte and element.
-pub fn walk(bytes: &[u8]) -> Result<Option<Outline<'_>>, Fault> {
-    let Some(start) = recognise(bytes)? else { return Ok(None) };
+pub fn walk<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, Fault> {
+    let bytes: Cow<'a, [u8]> = bytes.into();
+    let Some(start) = recognise(&bytes)? else { return Ok(None) };
     let rest = bytes.get(start.dataset..).unwrap_or(&[]);
     let (transfer_syntax, encoding) = match start.transfer_syntax {
         Some(uid) if !uid.is_empty() => {
@@ -119,11 +120,7 @@ pub fn walk(bytes: &[u8]) -> Result<Option<Outline<'_>>, Fault> {
         _ => guess_encoding(rest).unwrap_or_else(|| plain_encoding(rest)),
     };
     let deflated = transfer_syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
-    let (data, from) = if deflated {
-        (Cow::Owned(inflate::dataset(rest)?), 0)
-    } else {
-        (Cow::Borrowed(bytes), start.dataset)
-    };
+    let (data, from) = if deflated { (Cow::Owned(inflate::dataset(rest)?), 0) } else { (bytes, start.dataset) };
     let walked = Walk::new(&data, encoding, from).run()?;
     Ok(Some(Outline {
         transfer_syntax,
