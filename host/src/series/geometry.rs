@@ -17,8 +17,6 @@ const COSINE_TOLERANCE: f64 = 1e-3;
 const TILT_DEGREES: f64 = 0.1;
 /// … when the whole stack drifts by more than this, millimetres.
 const TILT_MM: f64 = 0.1;
-/// Faults that a caller may accept: the grid is then still true, only not what most stages expect.
-pub const ALLOWABLE: [&str; 4] = ["series-gap", "uneven-spacing", "gantry-tilt", "slice-offset"];
 
 /// Where the voxels of a volume lie in the patient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,7 +167,7 @@ impl SlicePlane {
 pub struct Layout {
     /// The grid; `None` where the slices make none (`faults` says why).
     pub geometry: Option<Geometry>,
-    /// What keeps the series from being used, unless the caller accepts a code out of [`ALLOWABLE`].
+    /// What keeps the series from being used, unless the caller accepts its code ([`super::record::ALLOWABLE`]).
     pub faults: Vec<Fault>,
     /// What does not.
     pub warnings: Vec<Fault>,

@@ -109,7 +109,19 @@ struct Start {
 /// `truncated`, `value-length`, `nesting-depth`, `bad-vr`, `bad-structure`, `duplicate-element`, `too-many-elements`,
 /// `inflate-limit`, `inflate`, `un-sequence`, each saying at which byte and element.
 pub fn walk<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, Fault> {
-    let bytes: Cow<'a, [u8]> = bytes.into();
+    outline(bytes.into(), false)
+}
+
+/// Walks a file only up to its pixel data, to tell what a file is whose pixel data are damaged. The outline then has
+/// no pixel data.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_header<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, Fault> {
+    outline(bytes.into(), true)
+}
+
+fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<'_>>, Fault> {
     let Some(start) = recognise(&bytes)? else { return Ok(None) };
     let rest = bytes.get(start.dataset..).unwrap_or(&[]);
     let (transfer_syntax, encoding) = match start.transfer_syntax {
@@ -121,7 +133,7 @@ pub fn walk<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, 
     };
     let deflated = transfer_syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
     let (data, from) = if deflated { (Cow::Owned(inflate::dataset(rest)?), 0) } else { (bytes, start.dataset) };
-    let walked = Walk::new(&data, encoding, from).run()?;
+    let walked = Walk::new(&data, encoding, from).run(stop_at_pixels)?;
     Ok(Some(Outline {
         transfer_syntax,
         encoding,
@@ -136,7 +148,7 @@ pub fn walk<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, 
 
 /// Walks a bare dataset of implicit VR little endian elements, such as the contents of an UN element.
 pub(crate) fn walk_implicit(bytes: &[u8]) -> Result<(), Fault> {
-    Walk::new(bytes, Encoding::IMPLICIT_LE, 0).run().map(|_| ())
+    Walk::new(bytes, Encoding::IMPLICIT_LE, 0).run(false).map(|_| ())
 }
 
 /// Whether the first bytes of a file look like DICOM; 132 bytes and more are needed for certainty.
@@ -259,7 +271,7 @@ impl<'a> Walk<'a> {
         Self { data, encoding, from, elements: 0 }
     }
 
-    fn run(mut self) -> Result<Walked, Fault> {
+    fn run(mut self, stop_at_pixels: bool) -> Result<Walked, Fault> {
         let end = self.data.len();
         let mut out = Walked { header_end: end, un_sequences: Vec::new(), pixels: PixelSpan::Absent };
         let mut open: Vec<Open> = Vec::new();
@@ -289,6 +301,10 @@ impl<'a> Walk<'a> {
                     return Err(bad(at, header.tag, "stands after the pixel data"));
                 }
                 match header.tag {
+                    tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA if stop_at_pixels => {
+                        out.header_end = at;
+                        break;
+                    }
                     tags::PIXEL_DATA if !past_pixels => {
                         out.header_end = at;
                         (out.pixels, at) = self.pixel_data(at, header)?;

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::Geometry;
 
+/// Codes of faults that a caller may accept: the series is then still what it says, only not what most stages expect.
+pub const ALLOWABLE: [&str; 6] =
+    ["series-gap", "uneven-spacing", "gantry-tilt", "slice-offset", "rescale-type", "damaged-neighbour"];
+
 /// Something wrong with one input or one series, in words that carry no patient text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -105,6 +109,8 @@ pub struct SeriesRecord {
     pub geometry: Option<Geometry>,
     /// Written by Gantry itself.
     pub derived_by_gantry: bool,
+    /// Image Type says LOCALIZER.
+    pub localizer: bool,
     /// Patient Identity Removed (0012,0062) is YES in every instance.
     pub deidentified: bool,
     /// Burned In Annotation (0028,0301) is YES in an instance.
@@ -118,12 +124,17 @@ pub struct SeriesRecord {
 impl SeriesRecord {
     /// Number of slices.
     pub fn slices(&self) -> usize {
-        self.instances.len()
+        match (self.kind, &self.geometry) {
+            (SeriesKind::Nifti, Some(geometry)) => geometry.size[0],
+            _ => self.instances.len(),
+        }
     }
 
-    /// The first fault, if the series must not be used.
-    pub fn check(&self) -> Result<(), Fault> {
-        self.faults.first().cloned().map_or(Ok(()), Err)
+    /// Refuses a series that must not be used: gives its first fault, passing over those whose code the caller
+    /// accepts. Only codes out of [`ALLOWABLE`] can be accepted.
+    pub fn check(&self, allow: &[String]) -> Result<(), Fault> {
+        let accepted = |f: &&Fault| ALLOWABLE.contains(&f.code.as_str()) && allow.contains(&f.code);
+        self.faults.iter().find(|f| !accepted(f)).cloned().map_or(Ok(()), Err)
     }
 }
 
