@@ -9,3 +9,4 @@ pub mod cli;
 pub mod engine;
 pub mod machine;
 pub mod plan;
+pub mod series;

@@ -1,0 +1,61 @@
+//! Opening input files: regular files only, never through a symbolic link.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+
+use super::record::Fault;
+
+/// Largest file that is read into memory.
+pub const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// Opens a regular file and gives its size. Does not wait on a FIFO, touch a device, or follow a link.
+///
+/// # Errors
+/// `unreadable`, `not-a-file`
+pub fn open(path: &Path) -> Result<(File, u64), Fault> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY).bits();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags as i32).open(path);
+    let file = file.map_err(|e| unreadable(&e))?;
+    let about = file.metadata().map_err(|e| unreadable(&e))?;
+    if !about.is_file() {
+        return Err(Fault::new("not-a-file", "not a regular file"));
+    }
+    Ok((file, about.len()))
+}
+
+/// A file that cannot be read, without its path.
+pub fn unreadable(error: &std::io::Error) -> Fault {
+    Fault::new("unreadable", format!("the file cannot be read: {}", error.kind()))
+}
+
+/// Reads a whole file of `size` bytes, led by what has been read already.
+///
+/// # Errors
+/// `too-large`, `unreadable`
+pub fn read_rest(mut file: &File, size: u64, mut head: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    if size > MAX_FILE_BYTES {
+        return Err(Fault::new("too-large", format!("the file has {size} bytes, at most {MAX_FILE_BYTES} are read")));
+    }
+    head.reserve_exact((size as usize).saturating_sub(head.len()));
+    (&mut file).take(MAX_FILE_BYTES).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
+    Ok(head)
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`open`] and [`read_rest`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    let (file, size) = open(path)?;
+    read_rest(&file, size, Vec::new())
+}
+
+/// SHA-256 as 64 hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}

@@ -1,0 +1,24 @@
+//! DICOM and NIfTI in and out: scanning, grouping, order, geometry, pixels, derived headers. A leaf module.
+
+mod facts;
+pub mod geometry;
+mod group;
+pub mod guard;
+pub mod header;
+mod inflate;
+mod input;
+mod jpeg2000;
+mod jpeg_ls;
+mod nifti_probe;
+pub mod pixel;
+pub mod read;
+pub mod record;
+mod rle;
+pub mod scan;
+pub mod select;
+
+pub use geometry::Geometry;
+pub use read::{DecodedSlice, Padding, SliceReader, read_slice};
+pub use record::{Fault, InstanceRecord, ScanReport, SeriesKind, SeriesRecord, Skipped};
+pub use scan::{Repair, ScanOptions, scan};
+pub use select::Select;

@@ -1,0 +1,298 @@
+//! Finding the series in folders: walking, recognising by content, hashing, and handing over to grouping.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dicom_dictionary_std::{tags, uids};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::facts::Facts;
+use super::geometry::Geometry;
+use super::pixel::{self, PixelModule};
+use super::record::{Fault, ScanReport, Skipped};
+use super::{group, guard, header, input, nifti_probe};
+
+/// What a scan may mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// Makes up UIDs, from the content, where they are missing; such files are grouped by folder and geometry.
+    Uids,
+}
+
+/// How to scan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanOptions {
+    /// Take also the series that Gantry itself derived.
+    #[serde(default)]
+    pub include_derived: bool,
+    /// What may be mended.
+    #[serde(default)]
+    pub repair: Vec<Repair>,
+}
+
+/// A file to look at.
+#[derive(Debug, Clone)]
+struct Candidate {
+    path: PathBuf,
+    /// Folder below its root, one component an element.
+    folder_parts: Vec<String>,
+    /// Why it is not even opened.
+    passed_over: Option<Fault>,
+}
+
+/// One recognised DICOM image file.
+#[derive(Debug, Clone)]
+pub(crate) struct ScannedImage {
+    pub path: PathBuf,
+    pub folder_parts: Vec<String>,
+    pub input: usize,
+    pub sha256: String,
+    pub transfer_syntax: String,
+    pub facts: Facts,
+    /// What keeps the file from being decoded.
+    pub faults: Vec<Fault>,
+}
+
+/// One recognised NIfTI file.
+#[derive(Debug, Clone)]
+pub(crate) struct ScannedNifti {
+    pub path: PathBuf,
+    pub folder_parts: Vec<String>,
+    pub input: usize,
+    pub sha256: String,
+    pub grid: Result<Geometry, Fault>,
+}
+
+/// A DICOM file that is damaged in its header, so that it cannot be told which series it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Damaged {
+    pub folder: PathBuf,
+    pub input: usize,
+}
+
+#[derive(Debug)]
+enum Found {
+    Image(Box<ScannedImage>),
+    Nifti(ScannedNifti),
+    Skipped { fault: Fault, damaged: bool },
+}
+
+/// Scans folders (or single files) for series. Symbolic links below a root are not followed, special files are not
+/// opened; each is listed in `skipped`, with everything else that is no image of a volume. `on_progress` gets
+/// (files done, files) and may be called from several threads.
+///
+/// # Errors
+/// `no-input` for a root that does not exist or cannot be read. Everything else is told in the report.
+pub fn scan(
+    roots: &[PathBuf],
+    options: &ScanOptions,
+    on_progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<ScanReport, Fault> {
+    let candidates = candidates(roots)?;
+    let (done, total) = (AtomicUsize::new(0), candidates.len());
+    let found: Vec<Found> = candidates
+        .par_iter()
+        .enumerate()
+        .map(|(input, candidate)| {
+            let found = look_at(candidate, input).unwrap_or_else(|fault| Found::Skipped { fault, damaged: false });
+            on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+            found
+        })
+        .collect();
+    let (mut images, mut niftis, mut damaged_files, mut skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (input, (found, candidate)) in found.into_iter().zip(candidates).enumerate() {
+        match found {
+            Found::Image(image) => images.push(*image),
+            Found::Nifti(nifti) => niftis.push(nifti),
+            Found::Skipped { fault, damaged } => {
+                if damaged {
+                    let folder = candidate.path.parent().unwrap_or(Path::new("")).to_owned();
+                    damaged_files.push(Damaged { folder, input });
+                }
+                skipped.push(Skipped { input, path: candidate.path, code: fault.code, text: fault.text });
+            }
+        }
+    }
+    let mut series = group::group(images, &damaged_files, options.repair.contains(&Repair::Uids), &mut skipped);
+    if !options.include_derived {
+        let derived = series.iter().filter(|s| s.derived_by_gantry);
+        skipped.extend(derived.map(|s| Skipped {
+            input: s.instances.first().map_or(0, |i| i.input),
+            path: s.folder.clone(),
+            code: "derived-by-gantry".to_owned(),
+            text: format!("a series of {} slices that Gantry derived is left out", s.slices()),
+        }));
+        series.retain(|s| !s.derived_by_gantry);
+    }
+    series.extend(niftis.into_iter().map(group::nifti_series));
+    skipped.sort_by(|a, b| a.input.cmp(&b.input));
+    Ok(ScanReport { roots: roots.to_vec(), inputs: total, series, skipped })
+}
+
+/// Every file below the roots, sorted by root and path.
+fn candidates(roots: &[PathBuf]) -> Result<Vec<Candidate>, Fault> {
+    let mut all = Vec::new();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    for (n, root) in roots.iter().enumerate() {
+        let no_input = |e: &std::io::Error| {
+            Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()))
+        };
+        // Links in the path of the root itself are the user's choice.
+        let root = root.canonicalize().map_err(|e| no_input(&e))?;
+        for entry in walkdir::WalkDir::new(&root).follow_links(false).sort_by_file_name() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) if e.depth() == 0 => {
+                    return Err(e.io_error().map_or_else(|| Fault::new("no-input", "a folder cannot be read"), no_input));
+                }
+                Err(e) => {
+                    let fault = Fault::new("unreadable", "the folder cannot be read");
+                    let path = e.path().map(Path::to_owned).unwrap_or_default();
+                    all.push(Candidate { path, folder_parts: Vec::new(), passed_over: Some(fault) });
+                    continue;
+                }
+            };
+            let kind = entry.file_type();
+            if kind.is_dir() || !seen.insert(entry.path().to_owned()) {
+                continue;
+            }
+            let passed_over = if kind.is_symlink() {
+                Some(Fault::new("symlink", "a symbolic link is not followed"))
+            } else if !kind.is_file() {
+                Some(Fault::new("not-a-file", "not a regular file"))
+            } else {
+                None
+            };
+            let below = entry.path().strip_prefix(&root).ok().and_then(Path::parent).unwrap_or(Path::new(""));
+            let folder_parts = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            all.push(Candidate { path: entry.into_path(), folder_parts, passed_over });
+        }
+    }
+    Ok(all)
+}
+
+/// Recognises one file.
+fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
+    if let Some(fault) = &candidate.passed_over {
+        return Err(fault.clone());
+    }
+    let (file, size) = input::open(&candidate.path)?;
+    if size == 0 {
+        return Err(Fault::new("empty", "the file is empty"));
+    }
+    let mut head = Vec::new();
+    (&file).take(512).read_to_end(&mut head).map_err(|e| input::unreadable(&e))?;
+    if guard::looks_like_dicom(&head) {
+        let bytes = input::read_rest(&file, size, head)?;
+        return Ok(look_at_dicom(candidate, input, bytes));
+    }
+    let name = candidate.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    if !nifti_probe::is_named_nifti(&name) {
+        return Err(Fault::new("not-dicom", "neither DICOM nor NIfTI"));
+    }
+    let grid = nifti_probe::grid(&file);
+    if let Err(fault) = &grid
+        && fault.code == "not-nifti"
+    {
+        return Err(fault.clone());
+    }
+    drop(file);
+    Ok(Found::Nifti(ScannedNifti {
+        path: candidate.path.clone(),
+        folder_parts: candidate.folder_parts.clone(),
+        input,
+        sha256: hash_file(&candidate.path)?,
+        grid,
+    }))
+}
+
+/// SHA-256 of a file, read piece by piece.
+fn hash_file(path: &Path) -> Result<String, Fault> {
+    let (mut file, _) = input::open(path)?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0u8; 1 << 16];
+    loop {
+        match file.read(&mut block).map_err(|e| input::unreadable(&e))? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            n => hash.update(block.get(..n).unwrap_or(&block)),
+        }
+    }
+}
+
+fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
+    let skip = |fault| Found::Skipped { fault, damaged: false };
+    let (outline, damage) = match guard::walk(bytes.as_slice()) {
+        Ok(Some(outline)) => (outline, None),
+        Ok(None) => return skip(Fault::new("not-dicom", "neither DICOM nor NIfTI")),
+        // Damaged in its pixel data: the header still tells which series is incomplete.
+        Err(fault) => match guard::walk_header(bytes.as_slice()) {
+            Ok(Some(outline)) if outline.header.end < outline.data.len() => (outline, Some(fault)),
+            _ => return Found::Skipped { fault, damaged: true },
+        },
+    };
+    if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
+        return skip(Fault::new("not-an-image", "a DICOMDIR, not an image"));
+    }
+    let parsed = header::parse(&outline);
+    let no_pixels = damage.is_none() && outline.pixels == guard::PixelSpan::Absent;
+    let header = match parsed {
+        Ok(header) => header,
+        Err(fault) => return Found::Skipped { fault, damaged: !no_pixels },
+    };
+    let class = header::text(&header, tags::SOP_CLASS_UID).unwrap_or_default();
+    if no_pixels {
+        return skip(Fault::new("not-an-image", format!("{} without pixel data, not an image", class_name(&class))));
+    }
+    let facts = match Facts::of(&header) {
+        Ok(facts) => facts,
+        Err(fault) => return skip(fault),
+    };
+    if !facts.is_volume_class() {
+        return skip(Fault::new("not-a-volume-class", format!("{} makes no volume", class_name(&class))));
+    }
+    let mut faults: Vec<Fault> = damage.into_iter().collect();
+    if faults.is_empty()
+        && let Err(fault) = PixelModule::of(&header).and_then(|module| pixel::check(&outline, &module))
+    {
+        faults.push(fault);
+    }
+    Found::Image(Box::new(ScannedImage {
+        path: candidate.path.clone(),
+        folder_parts: candidate.folder_parts.clone(),
+        input,
+        sha256: input::sha256(&bytes),
+        transfer_syntax: outline.transfer_syntax.clone(),
+        facts,
+        faults,
+    }))
+}
+
+/// A SOP class in words; never what a file claims beyond this list.
+fn class_name(uid: &str) -> &'static str {
+    match uid {
+        uids::SECONDARY_CAPTURE_IMAGE_STORAGE
+        | uids::MULTI_FRAME_GRAYSCALE_BYTE_SECONDARY_CAPTURE_IMAGE_STORAGE
+        | uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE
+        | uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE => "a secondary capture",
+        uids::SEGMENTATION_STORAGE => "a segmentation",
+        uids::RT_DOSE_STORAGE => "a radiotherapy dose",
+        uids::RT_PLAN_STORAGE | uids::RT_ION_PLAN_STORAGE => "a radiotherapy plan",
+        uids::RT_STRUCTURE_SET_STORAGE => "a radiotherapy structure set",
+        uids::ULTRASOUND_IMAGE_STORAGE | uids::ULTRASOUND_MULTI_FRAME_IMAGE_STORAGE => "an ultrasound image",
+        uids::NUCLEAR_MEDICINE_IMAGE_STORAGE => "a nuclear medicine image",
+        uids::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE_STORAGE => "a presentation state",
+        uids::ENCAPSULATED_PDF_STORAGE => "an encapsulated PDF",
+        uids::RAW_DATA_STORAGE => "raw data",
+        uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE
+        | uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION
+        | uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING => "a projection radiograph",
+        _ if uid.starts_with("1.2.840.10008.5.1.4.1.1.88.") => "a structured report",
+        _ => "an object of another class",
+    }
+}
