@@ -1,5 +1,6 @@
 //! DICOM and NIfTI in and out: scanning, grouping, order, geometry, pixels, derived headers. A leaf module.
 
+pub mod derive;
 mod facts;
 pub mod geometry;
 mod group;
@@ -9,13 +10,17 @@ mod inflate;
 mod input;
 mod jpeg2000;
 mod jpeg_ls;
+pub mod nifti;
 mod nifti_probe;
 pub mod pixel;
+pub mod png;
 pub mod read;
 pub mod record;
 mod rle;
 pub mod scan;
 pub mod select;
+pub mod uid;
+pub mod write;
 
 pub use geometry::Geometry;
 pub use read::{DecodedSlice, Padding, SliceReader, read_slice};
