@@ -8,9 +8,23 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::diagnostic::Diagnostic;
-use crate::pipeline::Document;
-use crate::registry::{CheckpointRef, Registry, Site, StageEntry};
+use crate::pipeline::Select;
+use crate::registry::{CheckpointRef, StageEntry};
+
+mod advice;
+mod build;
+mod connect;
+mod digest;
+mod draft;
+pub mod draw;
+mod matching;
+mod order;
+pub mod pins;
+mod policy;
+mod resolve;
+mod value;
+
+pub use build::build;
 
 /// A checked pipeline.
 #[derive(Debug, Clone)]
@@ -50,7 +64,7 @@ pub struct Node {
     /// Checkpoint parameter -> checkpoint.
     pub checkpoints: BTreeMap<String, Arc<CheckpointRef>>,
     /// `select` of a source.
-    pub select: Option<Json>,
+    pub select: Option<Select>,
     /// Grids promised by the pipeline, to be proved in every case.
     pub asserts: Vec<Assert>,
     /// Inputs in manifest order; those whose `when` is false are left out.
@@ -94,7 +108,7 @@ pub struct Link {
     pub node: usize,
     /// Its output, an index in its [`Node::outputs`].
     pub output: usize,
-    /// The element of an output that gives several.
+    /// The element of an output that gives a list; `None` with a list: all of it, of a length only a case decides.
     pub element: Option<usize>,
 }
 
@@ -112,7 +126,7 @@ pub struct Output {
     pub grid: Option<GridToken>,
     /// True where something reads it.
     pub read: bool,
-    /// How many things it gives.
+    /// How many things it gives; 0 where only a case decides (`each` then holds one example).
     pub elements: usize,
     /// Each of them.
     pub each: Vec<Element>,
@@ -138,10 +152,4 @@ impl GridToken {
     pub fn lattice(&self) -> &str {
         self.0.split('/').next().unwrap_or_default()
     }
-}
-
-/// Checks `document` against what is installed and what the site lays down. The graph is `None` if there is any error.
-pub fn build(document: &Document, registry: &Registry, site: &Site) -> (Option<Graph>, Vec<Diagnostic>) {
-    let _ = (document, registry, site);
-    (None, Vec::new())
 }

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use crate::diagnostic::{At, Diagnostic, Sources, did_you_mean};
 
 use super::reference::Reference;
+use super::select::Select;
 use super::spanned::{self, Reader, Text, Toml, TomlTable, TomlValue, wrong_type};
 use super::tests_section::TestDoc;
 
@@ -45,7 +46,9 @@ pub struct NodeDoc {
     /// Where each parameter's key stands.
     pub param_keys: IndexMap<String, At>,
     /// `select`, for sources.
-    pub select: Option<TomlValue>,
+    pub select: Option<Select>,
+    /// Where `select` stands.
+    pub select_at: Option<At>,
     /// `assert`: promises about this node's outputs, by port.
     pub asserts: Vec<AssertDoc>,
     /// The node's table.
@@ -313,15 +316,11 @@ impl NodeDoc {
                 param_keys.insert(entry.key.clone(), entry.key_at.clone());
             }
         }
-        let select = reader.take("select").map(|entry| entry.value.clone());
-        if let Some(value) = &select
-            && value.as_table().is_none()
-        {
-            wrong_type(value, "select", "a table", diagnostics).unwrap_or(());
-        }
+        let select_at = reader.take("select").map(|entry| entry.key_at.clone());
+        let select = reader.table("select", diagnostics).map(|t| Select::read(t, &id.text, diagnostics));
         let asserts = reader.table("assert", diagnostics).map(|t| read_asserts(t, diagnostics)).unwrap_or_default();
         reader.finish(diagnostics);
-        Some(Self { id, stage: stage?, from, params, param_keys, select, asserts, at: table.at.clone() })
+        Some(Self { id, stage: stage?, from, params, param_keys, select, select_at, asserts, at: table.at.clone() })
     }
 }
 

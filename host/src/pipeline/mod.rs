@@ -5,9 +5,11 @@
 
 pub mod document;
 pub mod reference;
+pub mod select;
 pub mod spanned;
 mod tests_section;
 
 pub use document::{AssertDoc, CaseName, Document, FromDoc, FromForm, NodeDoc, OutputDoc, Override};
 pub use reference::Reference;
+pub use select::Select;
 pub use tests_section::{ExpectDoc, TestDoc};

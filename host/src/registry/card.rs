@@ -152,7 +152,8 @@ impl Card {
         };
         let summary = text_of("summary", diagnostics);
         let licence = text_of("licence", diagnostics);
-        let trained_with = reader.string("trained_with", diagnostics).map(|t| t.text).unwrap_or_default();
+        let trained_with = text_of("trained_with", diagnostics);
+        let intended_use = text_of("intended_use", diagnostics);
         if reader.take("toy").is_none() {
             reader.missing("toy", diagnostics);
         }
@@ -166,7 +167,6 @@ impl Card {
                 None
             }
         });
-        let intended_use = reader.string("intended_use", diagnostics).map(|t| t.text).unwrap_or_default();
         let files = read_files(&mut reader, diagnostics);
         let mut caps = IndexMap::new();
         let mut names = IndexMap::new();
