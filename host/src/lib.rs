@@ -6,7 +6,11 @@
 //! leaves; each of the others uses only what stands before it.
 
 pub mod cli;
+pub mod diagnostic;
 pub mod engine;
+pub mod graph;
 pub mod machine;
+pub mod pipeline;
 pub mod plan;
+pub mod registry;
 pub mod series;
