@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The Gantry host.
+
+pub mod cli;
+pub mod identity;
