@@ -102,6 +102,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::GroupLength => "group_length",
         Reason::Graphics => "graphics",
         Reason::Unbounded => "unbounded",
+        Reason::Stray => "stray",
         Reason::Hollow => "hollow",
     }
 }

@@ -8,11 +8,11 @@ use crate::dummy;
 use crate::profile::{Decision, Profile, Reason};
 use crate::pseudonyms::{self, Pseudonyms, is_well_known};
 use crate::refusal::{self, Refusal};
+use crate::strays;
 use crate::value;
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
-use dicom_dictionary_std::{StandardDataDictionary, tags};
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
@@ -85,8 +85,13 @@ impl Cleaner<'_> {
             return Err(Refusal::new("too-deep", format!("sequences nest deeper than {MAX_DEPTH} levels")));
         }
         let surroundings = Surroundings::of(&source);
+        let strays: Vec<Tag> = source.tags().filter(|tag| strays::is_stray(&source, &self.place, *tag)).collect();
         let mut kept = Vec::new();
         for element in source {
+            if strays.contains(&element.header().tag) {
+                self.audit.removed(element.header().tag, Reason::Stray);
+                continue;
+            }
             kept.extend(self.element(element, &surroundings)?);
         }
         Ok(InMemDicomObject::from_element_iter(kept))
@@ -94,6 +99,7 @@ impl Cleaner<'_> {
 
     /// What becomes of one element.
     fn element(&mut self, element: InMemElement, near: &Surroundings) -> Result<Option<InMemElement>, Refusal> {
+        let element = value::retyped(element);
         let (tag, vr) = (element.header().tag, element.vr());
         let decision = self.profile.decide(&self.sop_class, &self.place, tag, vr);
         let listed = matches!(decision, Decision::Empty | Decision::Dummy);
@@ -282,10 +288,7 @@ fn is_charset(term: &str) -> bool {
 
 /// The dictionary's VR where it is certain, else the one found: a listed value hidden under another VR is put right.
 fn proper_vr(tag: Tag, found: VR) -> VR {
-    match StandardDataDictionary.by_tag(tag).map(DataDictionaryEntry::vr) {
-        Some(VirtualVr::Exact(vr)) => vr,
-        _ => found,
-    }
+    value::dictionary_vr(tag).unwrap_or(found)
 }
 
 fn missing(tag: Tag) -> Refusal {

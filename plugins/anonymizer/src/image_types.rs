@@ -29,8 +29,15 @@ pub enum Type {
 pub struct ImageTypes {
     /// SOP Class UID to the index of its IOD.
     classes: HashMap<String, usize>,
-    /// (attribute, place) to the Type in the IODs of the set.
-    types: HashMap<(Tag, Vec<Tag>), Vec<(HashSet<usize>, Type)>>,
+    /// (attribute, place) to its Types.
+    types: HashMap<(Tag, Vec<Tag>), Vec<InIods>>,
+}
+
+/// A Type, and the IODs (by index) in which it holds.
+#[derive(Debug)]
+struct InIods {
+    iods: HashSet<usize>,
+    kind: Type,
 }
 
 impl ImageTypes {
@@ -64,7 +71,7 @@ impl ImageTypes {
             };
             let all = || iods.values().copied().collect::<HashSet<usize>>();
             let set = |list: &str| list.split(' ').map(|n| iods.get(n).copied()).collect::<Option<HashSet<usize>>>();
-            let members = match names.strip_prefix('!') {
+            let iods_of_row = match names.strip_prefix('!') {
                 _ if names == "*" => all(),
                 Some(others) => {
                     let others = set(others).ok_or_else(|| wrong("unknown IOD"))?;
@@ -73,7 +80,7 @@ impl ImageTypes {
                 None => set(names).ok_or_else(|| wrong("unknown IOD"))?,
             };
             let place = place.ok_or_else(|| wrong("malformed path"))?;
-            facts.types.entry((tag, place)).or_default().push((members, kind));
+            facts.types.entry((tag, place)).or_default().push(InIods { iods: iods_of_row, kind });
         }
         Ok(facts)
     }
@@ -83,8 +90,8 @@ impl ImageTypes {
         let Some(iod) = self.classes.get(sop_class) else { return Type::Unknown };
         self.types
             .get(&(tag, place.to_vec()))
-            .and_then(|sets| sets.iter().find(|(members, _)| members.contains(iod)))
-            .map_or(Type::Three, |(_, kind)| *kind)
+            .and_then(|sets| sets.iter().find(|set| set.iods.contains(iod)))
+            .map_or(Type::Three, |set| set.kind)
     }
 }
 

@@ -12,6 +12,8 @@ pub mod image_types;
 pub mod profile;
 pub mod pseudonyms;
 pub mod refusal;
+pub mod stage;
+pub mod strays;
 pub mod table;
 pub mod unlisted;
 pub mod value;

@@ -51,6 +51,8 @@ pub enum Reason {
     Graphics,
     /// Unlisted, but of a kind that can hold anything: prose, names, dates, addresses, opaque bytes.
     Unbounded,
+    /// Not permitted without attributes that are missing or were removed.
+    Stray,
     /// A sequence in which cleaning left nothing.
     Hollow,
 }

@@ -50,7 +50,7 @@ impl Wanted {
             }
             if let Some(items) = element.items() {
                 items.iter().for_each(|item| self.collect(item, lists_uid));
-            } else if element.vr() == VR::UI || lists_uid(tag) {
+            } else if element.vr() == VR::UI || lists_uid(tag) || value::dictionary_vr(tag) == Some(VR::UI) {
                 let uids = value::texts(element.value());
                 self.uids.extend(uids.into_iter().filter(|uid| !uid.is_empty() && !is_well_known(uid)));
             } else if tag == PATIENT_ID_TAG {
