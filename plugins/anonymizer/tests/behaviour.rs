@@ -17,7 +17,7 @@ const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 type Cleaned = Result<(Vec<Vec<InMemDicomObject>>, Audit), CaseError<String>>;
 
 fn clean(key: u8, series: &[Vec<InMemDicomObject>]) -> Cleaned {
-    let bytes: Vec<Vec<Vec<u8>>> = series.iter().map(|s| s.iter().map(|o| written(o)).collect()).collect();
+    let bytes: Vec<Vec<Vec<u8>>> = series.iter().map(|s| s.iter().map(written).collect()).collect();
     let views: Vec<Vec<&[u8]>> = bytes.iter().map(|s| s.iter().map(Vec::as_slice).collect()).collect();
     let profile = Profile::basic().expect("profile");
     let case = deidentify_case(&views, profile, |r| keyed::service(key, r), |_, _| true)?;
