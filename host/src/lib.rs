@@ -9,6 +9,7 @@ pub mod cli;
 pub mod diagnostic;
 pub mod engine;
 pub mod graph;
+pub mod identity;
 pub mod machine;
 pub mod pipeline;
 pub mod plan;

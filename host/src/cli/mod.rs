@@ -1,3 +1,4 @@
 //! The command line: one module for each verb.
 
+pub mod key;
 pub mod weights;

@@ -1,0 +1,53 @@
+//! De-identifies single DICOM files for measuring: `deidentify_file KEY_TEXT IN OUT [IN OUT ...]`.
+//!
+//! All files count as one series of one case. Pixels are set aside and put back, and a fresh file (new preamble and file
+//! meta) is written, as the host does. Pseudonyms come from a SHA-256 over KEY_TEXT and the value: good enough to
+//! measure, never for real data.
+
+use anonymizer::case::deidentify_case;
+use anonymizer::{dataset, profile::Profile};
+use dicom_object::{FileMetaTableBuilder, open_file};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn pseudonyms(key: &str, request: &str) -> Result<String, Failure> {
+    let request: Value = serde_json::from_str(request)?;
+    let number = |text: &str| {
+        let digest = Sha256::digest(format!("{key}\n{text}"));
+        digest.iter().take(16).fold(0u128, |n, b| (n << 8) | u128::from(*b))
+    };
+    let list = |name: &str| request[name].as_array().cloned().unwrap_or_default();
+    let uids: Vec<_> = list("uids").iter().map(|u| format!("2.25.{}", number(&u.to_string()))).collect();
+    let ids: Vec<_> = list("ids").iter().map(|i| format!("G{:015X}", number(&i.to_string()) >> 68)).collect();
+    Ok(json!({"uids": uids, "ids": ids}).to_string())
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((key, files)) = arguments.split_first() else { return Err("KEY_TEXT IN OUT [IN OUT ...]".into()) };
+    let (mut headers, mut pixels, mut syntaxes) = (vec![], vec![], vec![]);
+    for pair in files.chunks_exact(2) {
+        let file = open_file(&pair[0])?;
+        syntaxes.push(file.meta().transfer_syntax().to_owned());
+        let mut object = file.into_inner();
+        let group: Vec<_> = object.tags().filter(|tag| tag.group() == 0x7fe0).collect();
+        pixels.push(group.into_iter().filter_map(|tag| object.take(tag)).collect::<Vec<_>>());
+        headers.push(dataset::write(&object)?);
+    }
+    let series = vec![headers.iter().map(Vec::as_slice).collect()];
+    let started = std::time::Instant::now();
+    let profile = Profile::basic()?;
+    let clean = deidentify_case(&series, profile, |request| pseudonyms(key, request), |_, _| true)
+        .map_err(|e| format!("{e:?}"))?;
+    eprintln!("{} slices in {:?}", headers.len(), started.elapsed());
+    let slices = clean.series.into_iter().flatten();
+    for (((pair, slice), pixels), syntax) in files.chunks_exact(2).zip(slices).zip(pixels).zip(syntaxes) {
+        let mut object = dataset::read(&slice)?;
+        pixels.into_iter().for_each(|element| drop(object.put(element)));
+        object.with_meta(FileMetaTableBuilder::new().transfer_syntax(syntax))?.write_to_file(&pair[1])?;
+    }
+    println!("{}", clean.audit.to_json(profile));
+    Ok(())
+}

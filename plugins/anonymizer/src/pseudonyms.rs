@@ -1,0 +1,146 @@
+//! [`Wanted`]: the identifiers of a whole case, asked for in one request; [`Answered`]: what the host's service
+//! `gantry.pseudonym/1` gave for them. The key stays in the host.
+
+use crate::refusal::Refusal;
+use crate::value;
+use dicom_core::{Tag, VR};
+use dicom_object::InMemDicomObject;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+
+/// The service's versioned name.
+pub const SERVICE: &str = "gantry.pseudonym/1";
+/// Kind of identifiers from PatientID.
+pub const PATIENT_ID: &str = "patient-id";
+/// Kind of identifiers from PatientName where there is no PatientID.
+pub const PATIENT_NAME: &str = "patient-name";
+
+const PATIENT_ID_TAG: Tag = Tag(0x0010, 0x0020);
+const PATIENT_NAME_TAG: Tag = Tag(0x0010, 0x0010);
+
+/// Where replacements come from.
+pub trait Pseudonyms {
+    /// The replacement of a UID; `None` if it was never asked for.
+    fn uid(&self, original: &str) -> Option<&str>;
+    /// The replacement of an identifier of a kind ([`PATIENT_ID`], [`PATIENT_NAME`]).
+    fn id(&self, kind: &str, original: &str) -> Option<&str>;
+}
+
+/// Whether a UID is registered by the DICOM standard itself (classes, syntaxes, well-known instances): never mapped.
+pub fn is_well_known(uid: &str) -> bool {
+    uid.starts_with("1.2.840.10008.")
+}
+
+/// Identifiers to be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    uids: BTreeSet<String>,
+    ids: BTreeSet<(&'static str, String)>,
+}
+
+impl Wanted {
+    /// Adds every UID and patient identifier of a data set, at every level. More than what is used in the end may be
+    /// asked for; that costs nothing.
+    pub fn collect(&mut self, dataset: &InMemDicomObject, lists_uid: &dyn Fn(Tag) -> bool) {
+        for element in dataset {
+            let tag = element.header().tag;
+            if tag.group() % 2 == 1 {
+                continue;
+            }
+            if let Some(items) = element.items() {
+                items.iter().for_each(|item| self.collect(item, lists_uid));
+            } else if element.vr() == VR::UI || lists_uid(tag) || value::dictionary_vr(tag) == Some(VR::UI) {
+                let uids = value::texts(element.value());
+                self.uids.extend(uids.into_iter().filter(|uid| !uid.is_empty() && !is_well_known(uid)));
+            } else if tag == PATIENT_ID_TAG {
+                self.ids.extend(some(PATIENT_ID, value::first_text(dataset, tag)));
+            } else if tag == PATIENT_NAME_TAG && value::first_text(dataset, PATIENT_ID_TAG).is_empty() {
+                self.ids.extend(some(PATIENT_NAME, value::first_text(dataset, tag)));
+            }
+        }
+    }
+
+    /// The request's JSON.
+    pub fn request(&self) -> String {
+        let ids: Vec<_> = self.ids.iter().map(|(kind, value)| json!({"kind": kind, "value": value})).collect();
+        json!({"uids": self.uids, "ids": ids}).to_string()
+    }
+
+    /// Pairs the service's answer with what was asked.
+    ///
+    /// # Errors
+    /// An answer of another shape or length, or one that leaves an identifier as it was.
+    pub fn answered(self, response: &str) -> Result<Answered, String> {
+        #[derive(Deserialize)]
+        struct Response {
+            uids: Vec<String>,
+            ids: Vec<String>,
+        }
+        // serde_json's message may quote the answer; only the fact is told.
+        let response: Response = serde_json::from_str(response)
+            .map_err(|_| format!("{SERVICE}: the answer is not an object with uids and ids"))?;
+        if response.uids.len() != self.uids.len() || response.ids.len() != self.ids.len() {
+            return Err(format!(
+                "{SERVICE}: asked for {} UIDs and {} identifiers, got {} and {}",
+                self.uids.len(),
+                self.ids.len(),
+                response.uids.len(),
+                response.ids.len()
+            ));
+        }
+        let answered = Answered {
+            uids: self.uids.into_iter().zip(response.uids).collect(),
+            ids: self.ids.into_iter().map(|(kind, value)| (kind.to_owned(), value)).zip(response.ids).collect(),
+        };
+        let unchanged = answered.uids.iter().any(|(old, new)| old == new || new.is_empty())
+            || answered.ids.iter().any(|((_, old), new)| old == new || new.is_empty());
+        if unchanged { Err(format!("{SERVICE}: an identifier came back unchanged or empty")) } else { Ok(answered) }
+    }
+}
+
+fn some(kind: &'static str, value: String) -> Option<(&'static str, String)> {
+    (!value.is_empty()).then_some((kind, value))
+}
+
+/// The service's answer.
+#[derive(Debug, Clone, Default)]
+pub struct Answered {
+    uids: HashMap<String, String>,
+    ids: HashMap<(String, String), String>,
+}
+
+impl Pseudonyms for Answered {
+    fn uid(&self, original: &str) -> Option<&str> {
+        self.uids.get(original).map(String::as_str)
+    }
+
+    fn id(&self, kind: &str, original: &str) -> Option<&str> {
+        self.ids.get(&(kind.to_owned(), original.to_owned())).map(String::as_str)
+    }
+}
+
+/// The patient of a data set: PatientID, or PatientName where there is none, as (kind, value). `None` for nobody.
+pub fn patient(dataset: &InMemDicomObject) -> Option<(&'static str, String)> {
+    some(PATIENT_ID, value::first_text(dataset, PATIENT_ID_TAG))
+        .or_else(|| some(PATIENT_NAME, value::first_text(dataset, PATIENT_NAME_TAG)))
+}
+
+/// Refuses instance UIDs under the standard's own root: they could not be told from well-known UIDs, so they would stay.
+///
+/// # Errors
+/// `well-known-instance-uid`.
+pub fn check_instance_uids(dataset: &InMemDicomObject) -> Result<(), Refusal> {
+    for (element, name) in
+        [(0x0008_0018, "SOPInstanceUID"), (0x0020_000D, "StudyInstanceUID"), (0x0020_000E, "SeriesInstanceUID")]
+    {
+        let tag = Tag((element >> 16) as u16, (element & 0xffff) as u16);
+        if is_well_known(&value::first_text(dataset, tag)) {
+            return Err(Refusal::new(
+                "well-known-instance-uid",
+                format!("{name} lies under 1.2.840.10008, the root of the standard itself, where nothing is mapped"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! [`Refusal`]: why a case is quarantined instead of cleaned, and the check that no patient is written in the pixels.
+//!
+//! This stage never sees pixels, so it refuses every kind of image in which text is commonly burned in.
+
+use crate::value;
+use dicom_core::Tag;
+use dicom_object::InMemDicomObject;
+
+/// A quarantine reason. The text names attributes and slices, never values that come from a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Kebab-case id.
+    pub code: &'static str,
+    /// What was found and what was expected.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// Modalities whose images come from an acquisition without burned-in text as a rule. Anything else (ultrasound,
+/// captured screens, photographs, documents, other, unknown) is refused.
+const MODALITIES: [&str; 16] =
+    ["CT", "MR", "PT", "NM", "CR", "DX", "MG", "IO", "PX", "XA", "RF", "RTIMAGE", "RTDOSE", "SEG", "BMD", "OPT"];
+
+const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
+const ULTRASOUND: [&str; 7] = [
+    "1.2.840.10008.5.1.4.1.1.3",
+    "1.2.840.10008.5.1.4.1.1.3.1",
+    "1.2.840.10008.5.1.4.1.1.6",
+    "1.2.840.10008.5.1.4.1.1.6.1",
+    "1.2.840.10008.5.1.4.1.1.6.2",
+    "1.2.840.10008.5.1.4.1.1.6.3",
+    "1.2.840.10008.5.1.4.1.1.6.4",
+];
+
+/// Words in Image Type that mark screens and protocol pages sent as images of the modality.
+const SCREENS: [&str; 6] = ["SCREEN", "DOSE", "PROT", "CAPTURE", "REPORT", "SNAPSHOT"];
+
+/// Refuses a data set whose pixels may show who the patient is.
+///
+/// # Errors
+/// `burned-in-annotation`: the data set says so, or is a captured screen, a dose or protocol page, ultrasound or another
+/// kind of image with burned-in text. `unknown-modality`: none is given.
+pub fn check_pixels(dataset: &InMemDicomObject) -> Result<(), Refusal> {
+    let burned = |what: &str| {
+        Err(Refusal::new("burned-in-annotation", format!("the pixels may show who the patient is: {what}")))
+    };
+    let texts = |tag: (u16, u16)| dataset.get(Tag::from(tag)).map(|e| value::texts(e.value())).unwrap_or_default();
+    let first = |tag: (u16, u16)| texts(tag).into_iter().next().unwrap_or_default().to_ascii_uppercase();
+    // Anything but a plain NO counts as YES.
+    if !texts((0x0028, 0x0301)).iter().all(|v| v.is_empty() || v.eq_ignore_ascii_case("NO")) {
+        return burned("BurnedInAnnotation is not NO");
+    }
+    let class = first((0x0008, 0x0016));
+    if class == SECONDARY_CAPTURE || class.strip_prefix(SECONDARY_CAPTURE).is_some_and(|rest| rest.starts_with('.')) {
+        return burned("SOPClassUID is a secondary capture");
+    }
+    if ULTRASOUND.contains(&class.as_str()) {
+        return burned("SOPClassUID is ultrasound");
+    }
+    if matches!(first((0x0008, 0x0064)).as_str(), "DV" | "DI" | "DF" | "SD" | "SI" | "DRW") {
+        return burned("ConversionType names a capture, a scan of paper or film, or a drawing");
+    }
+    let image_type = texts((0x0008, 0x0008));
+    if image_type.iter().skip(1).any(|v| SCREENS.iter().any(|s| v.to_ascii_uppercase().contains(s))) {
+        return burned("ImageType names a captured screen, or a dose or protocol page");
+    }
+    match first((0x0008, 0x0060)).as_str() {
+        "" => Err(Refusal::new(
+            "unknown-modality",
+            "Modality is missing or empty, so nothing says that the pixels show no text",
+        )),
+        modality if MODALITIES.contains(&modality) => Ok(()),
+        _ => burned("Modality is none whose images are free of text as a rule"),
+    }
+}

@@ -1,0 +1,49 @@
+"""Make plugins/anonymizer/data/ps33_image_types.csv: of which Type (PS3.3) the attributes are whose action depends on it.
+
+    python make_iod_types.py > ../../plugins/anonymizer/data/ps33_image_types.csv
+
+Needs highdicom (it carries the tables of PS3.3 as JSON) and pydicom. Only facts are taken: attribute, place, Type, SOP Classes.
+One row for an attribute at one place (tags of the enclosing sequences, outermost first) and one Type (1 or 2; conditional Types count as
+their unconditional ones; everything not listed is Type 3 or absent there). `iods` names the IODs of image SOP Classes for which it holds:
+`*` all, `!a b` all but a and b. The rows before them, with an empty tag, name the SOP Classes of each IOD.
+"""
+import collections, csv, json, os, sys
+import highdicom
+from pydicom.datadict import keyword_dict
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TABLE = os.path.join(HERE, '..', '..', 'plugins', 'anonymizer', 'data', 'ps315_table_e1-1.csv')
+STANDARD = os.path.join(os.path.dirname(highdicom.__file__), '_standard')
+load = lambda name: json.load(open(os.path.join(STANDARD, name)))
+sop_classes, iods, modules = load('sop_class_iod_map.json'), load('iod_module_map.json'), load('module_attribute_map.json')
+PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
+STRICTNESS = {'3': 0, '2C': 1, '2': 1, '1C': 2, '1': 2}
+
+wanted = set()
+for row in csv.DictReader(open(TABLE)):
+    if '/' in row['basic_profile'] or row['basic_profile'] == 'Z':
+        group, element = row['tag'].strip('()').split(',')
+        wanted.add((int(group, 16) << 16) | int(element, 16))
+
+pixel_modules = {m for m, attrs in modules.items() if any(a['keyword'] in PIXELS and not a['path'] for a in attrs)}
+images = {i for i, ms in iods.items() if any(m['key'] in pixel_modules for m in ms) and i in sop_classes.values()}
+strictest = {}
+for iod in images:
+    for module in iods[iod]:
+        for a in modules.get(module['key'], []):
+            tag, kind = keyword_dict.get(a['keyword']), STRICTNESS.get(a['type'], 0)
+            if tag in wanted and kind:
+                place = tuple(keyword_dict[k] for k in a['path'])
+                strictest[tag, place, iod] = max(kind, strictest.get((tag, place, iod), 0))
+
+rows = collections.defaultdict(set)
+for (tag, place, iod), kind in strictest.items():
+    rows[tag, place, {1: '2', 2: '1'}[kind]].add(iod)
+out = csv.writer(sys.stdout, lineterminator='\n')
+out.writerow(['tag', 'path', 'type', 'iods'])
+for iod in sorted(images):
+    out.writerow(['', iod, 'sop', ' '.join(sorted(u for u, i in sop_classes.items() if i == iod))])
+for (tag, place, kind), names in sorted(rows.items()):
+    without = images - names
+    text = '*' if not without else ('!' + ' '.join(sorted(without)) if len(without) < len(names) else ' '.join(sorted(names)))
+    out.writerow(['%08X' % tag, '/'.join('%08X' % t for t in place), kind, text])
