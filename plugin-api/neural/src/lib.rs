@@ -3,6 +3,7 @@
 //! * [`Conv2d`]: convolution with reflected or zero border and nearest enlargement folded in;
 //! * [`instance_norm`], [`reflection_pad2d`], [`upsample_nearest2x`], attention pooling and gating;
 //! * [`resize_antialiased`], [`resize_nearest`] for single planes;
+//! * [`NetworkCheckpoint`]: card and weights of a stage's checkpoint, checked against an architecture;
 //! * [`Workers`]: the host's thread budget; [`ComputeDevice`]: where a network runs.
 //!
 //! Every operation gives the same bits for any number of threads and any batch size: each output element is computed by
@@ -10,6 +11,7 @@
 //! There are no backward passes.
 
 mod attention;
+mod checkpoint;
 mod compute_device;
 mod conv2d;
 mod dense;
@@ -21,6 +23,7 @@ mod upsample;
 mod workers;
 
 pub use attention::{add, add_gated, gate_planes, pool_channels, pool_planes};
+pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
 pub use conv2d::{Conv2d, Conv2dConfig, Padding};
 pub use isa::Isa;
