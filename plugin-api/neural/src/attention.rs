@@ -94,9 +94,11 @@ impl CustomOp1 for PoolChannels {
         let mut out = vec![0f32; n * 2 * h * w];
         for (picture, out) in input.chunks_exact(c * h * w).zip(out.chunks_exact_mut(2 * h * w)) {
             let (means, maxima) = out.split_at_mut(h * w);
-            means.par_chunks_exact_mut(w).zip(maxima.par_chunks_exact_mut(w)).enumerate().for_each(
-                |(y, (means, maxima))| pool_row(&picture[y * w..], h * w, means, maxima),
-            );
+            means
+                .par_chunks_exact_mut(w)
+                .zip(maxima.par_chunks_exact_mut(w))
+                .enumerate()
+                .for_each(|(y, (means, maxima))| pool_row(&picture[y * w..], h * w, means, maxima));
         }
         Ok((CpuStorage::F32(out), Shape::from((n, 2, h, w))))
     }
@@ -175,14 +177,16 @@ impl CustomOp3 for AddGated {
         }
         let plane = h * w;
         let mut out = vec![0f32; base.len()];
-        out.par_chunks_exact_mut(plane).zip(base.par_chunks_exact(plane)).zip(branch.par_chunks_exact(plane)).enumerate().for_each(
-            |(index, ((out, base), branch))| {
+        out.par_chunks_exact_mut(plane)
+            .zip(base.par_chunks_exact(plane))
+            .zip(branch.par_chunks_exact(plane))
+            .enumerate()
+            .for_each(|(index, ((out, base), branch))| {
                 let gate = &gate[index / c * plane..][..plane];
                 for (((out, &base), &branch), &gate) in out.iter_mut().zip(base).zip(branch).zip(gate) {
                     *out = base + branch * gate;
                 }
-            },
-        );
+            });
         Ok((CpuStorage::F32(out), Shape::from((n, c, h, w))))
     }
 }

@@ -16,7 +16,11 @@ impl Workers {
     ///
     /// # Errors
     /// If the operating system refuses the threads.
-    pub fn run<T: Send>(&self, threads: usize, work: impl FnOnce() -> T + Send) -> Result<T, rayon::ThreadPoolBuildError> {
+    pub fn run<T: Send>(
+        &self,
+        threads: usize,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, rayon::ThreadPoolBuildError> {
         Ok(self.pool(threads.max(1))?.install(work))
     }
 

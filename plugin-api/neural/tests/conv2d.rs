@@ -80,7 +80,8 @@ fn agrees_with_the_definition() -> Result<()> {
     ];
     for (n, cin, cout, h, w, kernel, stride, padding, upsample) in cases {
         let config = Conv2dConfig { padding, stride, upsample };
-        let (input, weight, bias) = (noise(1, &[n, cin, h, w]), noise(2, &[cout, cin, kernel, kernel]), noise(3, &[cout]));
+        let (input, weight, bias) =
+            (noise(1, &[n, cin, h, w]), noise(2, &[cout, cin, kernel, kernel]), noise(3, &[cout]));
         let expected = reference(&padded(&input, config)?, &weight, &bias, stride)?;
         for isa in Isa::all() {
             let got = Conv2d::new(&weight, Some(&bias), config)?.with_isa(isa).forward(&input)?;

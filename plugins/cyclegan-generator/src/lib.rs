@@ -84,7 +84,8 @@ impl Generator {
     ) -> Result<Vec<f32>> {
         let [rows, columns] = size;
         if rows.min(columns) < SMALLEST {
-            let text = format!("image: a slice of at least {SMALLEST} x {SMALLEST} px expected, found {rows} x {columns}");
+            let text =
+                format!("image: a slice of at least {SMALLEST} x {SMALLEST} px expected, found {rows} x {columns}");
             return Err(Error::bad_input("slice-too-small", text));
         }
         if masks.len() + 1 != self.network.channels() {
@@ -109,7 +110,9 @@ impl Generator {
         let output = self.size.leave(&output.map_err(network)?, size).map_err(network)?;
         match output.iter().filter(|x| !x.is_finite()).count() {
             0 => Ok(output),
-            bad => Err(Error::internal(format!("network: {bad} of {} output pixels are NaN or infinite", output.len()))),
+            bad => {
+                Err(Error::internal(format!("network: {bad} of {} output pixels are NaN or infinite", output.len())))
+            }
         }
     }
 

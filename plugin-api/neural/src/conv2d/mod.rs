@@ -9,7 +9,7 @@ mod tile;
 use crate::isa::Isa;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
-use rows::{Rows, RowPlan};
+use rows::{RowPlan, Rows};
 use tile::{LANES, MAX_STEPS, OUT_BLOCK, Tile};
 
 /// What surrounds the picture before a convolution.

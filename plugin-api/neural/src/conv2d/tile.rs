@@ -86,7 +86,9 @@ fn portable<const OUTPUTS: usize>(tile: Tile<'_>, steps: usize) {
         for channel in 0..tile.channels {
             for &tap in tile.taps {
                 let from = channel * tile.channel_stride + tap + start;
-                let (Some(weights), Some(pixels)) = (weights.next(), tile.input.get(from..from + LANES)) else { return };
+                let (Some(weights), Some(pixels)) = (weights.next(), tile.input.get(from..from + LANES)) else {
+                    return;
+                };
                 for (sums, &weight) in sums.iter_mut().zip(weights) {
                     for (sum, &pixel) in sums.iter_mut().zip(pixels) {
                         *sum = multiply_add(pixel, weight, *sum);
@@ -160,7 +162,11 @@ mod x86 {
     /// AVX2 and FMA present; `tile` covers `steps` vectors and `WIDTH` output channels (checked by [`Tile::run`]), and
     /// `from + OUTPUTS <= WIDTH`.
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2<const WIDTH: usize, const OUTPUTS: usize>(tile: &mut Tile<'_>, from: usize, steps: usize) {
+    pub(super) unsafe fn avx2<const WIDTH: usize, const OUTPUTS: usize>(
+        tile: &mut Tile<'_>,
+        from: usize,
+        steps: usize,
+    ) {
         for start in (0..steps * LANES).step_by(LANES) {
             let mut sums = [[_mm256_setzero_ps(); 2]; OUTPUTS];
             let mut weight = tile.weights.as_ptr().wrapping_add(from);
