@@ -68,7 +68,7 @@ impl CustomOp1 for PoolPlanes {
 vectorised! {
     /// Mean (summed in f64) and maximum of a plane; NaN if any element is.
     pub(crate) fn mean_and_max(plane: &[f32]) -> (f32, f32) {
-        let mean = (lane_sum(plane, |x| f64::from(x)) / plane.len() as f64) as f32;
+        let mean = (lane_sum(plane, f64::from) / plane.len() as f64) as f32;
         let mut lanes = [f32::NEG_INFINITY; 8];
         let chunks = plane.chunks_exact(8);
         let rest = chunks.remainder();

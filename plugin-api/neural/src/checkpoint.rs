@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use gantry_plugin::{Call, Error, Result};
 use gantry_weights::{Architecture, Card, Hyper, StateDict};
+
+use crate::ComputeDevice;
 
 /// The card's name among the files of a checkpoint.
 const CARD: &str = "card.json";
@@ -24,18 +26,18 @@ impl NetworkCheckpoint {
     ///
     /// # Errors
     /// [`Error::bad_weights`] if the card or the weights are malformed, or are not of `architecture`.
-    pub fn load(call: &Call, param: &str, architecture: &Architecture) -> Result<Self> {
+    pub fn load(call: &Call, param: &str, architecture: &Architecture, device: ComputeDevice) -> Result<Self> {
         let card = Card::from_json(call.checkpoint(param, CARD)?).map_err(bad)?;
         let file = card.files.first().ok_or_else(|| Error::bad_weights("card: names no file"))?;
         let bytes = call.checkpoint(param, &file.path)?;
-        Self::from_parts(card, bytes, architecture)
+        Self::from_parts(card, bytes, architecture, device)
     }
 
     /// Puts a card and the bytes of its weight file together.
     ///
     /// # Errors
     /// As [`NetworkCheckpoint::load`].
-    pub fn from_parts(card: Card, bytes: &[u8], architecture: &Architecture) -> Result<Self> {
+    pub fn from_parts(card: Card, bytes: &[u8], architecture: &Architecture, device: ComputeDevice) -> Result<Self> {
         if card.architecture != architecture.name() {
             return Err(Error::bad_weights(format!(
                 "card: architecture expected {}, found {}",
@@ -54,7 +56,7 @@ impl NetworkCheckpoint {
                 names.len()
             )));
         }
-        Ok(Self { card, hyper, weights: NetworkWeights::new(dict)? })
+        Ok(Self { card, hyper, weights: NetworkWeights::new(dict, device)? })
     }
 
     /// Names of the masks the network takes, in channel order.
@@ -76,19 +78,19 @@ fn bad(error: impl std::fmt::Display) -> Error {
     Error::bad_weights(error.to_string())
 }
 
-/// The tensors of a network by key, f32 on the CPU; a layer takes what it needs.
+/// The tensors of a network by key, in f32; a layer takes what it needs.
 pub struct NetworkWeights {
     tensors: HashMap<String, Tensor>,
 }
 
 impl NetworkWeights {
-    /// Converts every tensor to f32.
+    /// Converts every tensor to f32, on `device`.
     ///
     /// # Errors
     /// If a tensor cannot be made.
-    pub fn new(dict: StateDict) -> Result<Self> {
+    pub fn new(dict: StateDict, device: ComputeDevice) -> Result<Self> {
         let tensors = dict.into_iter().map(|(key, tensor)| {
-            let made = Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu);
+            let made = Tensor::from_vec(tensor.to_f32(), tensor.shape(), &device.candle());
             Ok((key, made.map_err(|error| Error::bad_weights(error.to_string()))?))
         });
         Ok(Self { tensors: tensors.collect::<Result<_>>()? })

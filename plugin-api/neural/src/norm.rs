@@ -49,7 +49,7 @@ vectorised! {
     /// One plane.
     pub(crate) fn normalise(input: &[f32], out: &mut [f32], eps: f64, relu: bool) {
         let count = input.len() as f64;
-        let mean = lane_sum(input, |x| f64::from(x)) / count;
+        let mean = lane_sum(input, f64::from) / count;
         let variance = lane_sum(input, |x| (f64::from(x) - mean) * (f64::from(x) - mean)) / count;
         let factor = (1.0 / (variance + eps).sqrt()) as f32;
         let mean = mean as f32;

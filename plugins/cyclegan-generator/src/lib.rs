@@ -6,7 +6,7 @@
 pub mod network;
 pub mod slice_size;
 
-use gantry_neural::{NetworkCheckpoint, Workers};
+use gantry_neural::{ComputeDevice, NetworkCheckpoint, Workers};
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Ports, Result, SliceStage, export_plugin};
 use gantry_weights::Architecture;
 use network::{DucosyGenerator, Sizes};
@@ -143,7 +143,8 @@ impl SliceStage for CycleganGenerator {
     }
 
     fn prepare(&mut self, call: &Call, _: &Ports) -> Result<()> {
-        self.generator = Some(Generator::new(NetworkCheckpoint::load(call, "checkpoint", &architecture()?)?)?);
+        let checkpoint = NetworkCheckpoint::load(call, "checkpoint", &architecture()?, ComputeDevice::Cpu)?;
+        self.generator = Some(Generator::new(checkpoint)?);
         Ok(())
     }
 

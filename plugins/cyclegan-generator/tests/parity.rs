@@ -7,14 +7,14 @@ use candle_core::{Device, Tensor};
 use cyclegan_generator::architecture;
 use cyclegan_generator::network::{DucosyGenerator, Sizes};
 use fixture::{TOLERANCE, array, folder, max_error, recipe, uniform};
-use gantry_neural::NetworkWeights;
+use gantry_neural::{ComputeDevice, NetworkWeights};
 use gantry_tests::fixture::Array;
 use gantry_weights::StateDict;
 
 fn network(dict: StateDict) -> DucosyGenerator {
     let hyper = architecture().unwrap().check(&dict).unwrap();
     let sizes = Sizes { blocks: hyper.size("blocks").unwrap(), cbam: hyper.flag("cbam") };
-    DucosyGenerator::new(NetworkWeights::new(dict).unwrap(), sizes).unwrap()
+    DucosyGenerator::new(NetworkWeights::new(dict, ComputeDevice::Cpu).unwrap(), sizes).unwrap()
 }
 
 fn tensor(array: Array<f32>) -> Tensor {
@@ -146,7 +146,7 @@ fn weights_of_another_network_are_refused() {
     dict.remove("model.10.block.1.bias").unwrap();
     let error = architecture().unwrap().check(&dict).expect_err("a tensor is missing").to_string();
     assert!(error.contains("model.10.block.1.bias"), "{error}");
-    let weights = NetworkWeights::new(recipe("soft", 1, 2, true, 16)).unwrap();
+    let weights = NetworkWeights::new(recipe("soft", 1, 2, true, 16), ComputeDevice::Cpu).unwrap();
     let error =
         DucosyGenerator::new(weights, Sizes { blocks: 1, cbam: true }).err().expect("a block is left").to_string();
     assert!(error.contains("model.11") || error.contains("no tensor"), "{error}");

@@ -98,6 +98,17 @@ fn any_size_comes_back_at_its_own_size() {
 }
 
 #[test]
+fn resizing_takes_masks_along() {
+    let dict = recipe("narrow", 2, 1, true, 8);
+    let image = uniform("x/resized", 50 * 37);
+    let mask: Vec<u8> = image.iter().map(|&x| 3 * u8::from(x > 0.0)).collect();
+    let small = resize_antialiased(&image, [50, 37], [24, 28]);
+    let small = run(&generator(&dict, &[]), &small, &[&resize_nearest(&mask, [50, 37], [24, 28])], [24, 28]);
+    let expected = resize_antialiased(&small, [24, 28], [50, 37]);
+    assert!(run(&generator(&dict, &[24, 28]), &image, &[&mask], [50, 37]) == expected);
+}
+
+#[test]
 fn threads_and_order_change_no_bit() {
     let generator = generator(&recipe("narrow", 3, 2, true, 16), &[]);
     let image = uniform("x/threads", 50 * 70);
@@ -164,7 +175,9 @@ fn cancelling_ends_between_layers() {
 fn a_card_that_contradicts_the_weights_is_refused() {
     let bytes = gantry_weights::to_safetensors(&recipe("narrow", 2, 1, true, 8)).unwrap();
     let architecture = cyclegan_generator::architecture().unwrap();
-    let load = |card| gantry_neural::NetworkCheckpoint::from_parts(card, &bytes, &architecture);
+    let load = |card| {
+        gantry_neural::NetworkCheckpoint::from_parts(card, &bytes, &architecture, gantry_neural::ComputeDevice::Cpu)
+    };
     let error = load(fixture::card(&[], &[])).err().expect("a mask is missing");
     assert!(error.to_string().contains("take 1 masks"), "{error}");
     let mut other = fixture::card(&["lung"], &[]);

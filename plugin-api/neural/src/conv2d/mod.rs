@@ -137,7 +137,7 @@ impl Conv2d {
         let taps = kernel_height * kernel_width;
         let block = (288 / taps).clamp(1, inputs);
         let pitch = plan.sum_pitch();
-        let input = rows.from_row(plan, y * self.config.stride);
+        let input = rows.starting_at(plan, y * self.config.stride);
         for first in (0..inputs).step_by(block) {
             let channels = block.min(inputs - first);
             let mut x = 0;

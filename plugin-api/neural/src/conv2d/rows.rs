@@ -19,6 +19,8 @@ pub(super) struct RowPlan {
     width: usize,
     phases: usize,
     pitch: usize,
+    /// First padded column of the picture, where its columns lie there side by side: a row is then copied whole.
+    side_by_side: Option<usize>,
     /// Source row of each padded row; `None` is a row of zeros.
     rows: Vec<Option<usize>>,
     /// Source column of each padded column.
@@ -40,7 +42,9 @@ impl RowPlan {
             .flat_map(|ky| (0..kernel[1]).map(move |kx| ky * row_stride + (kx % stride) * pitch + kx / stride))
             .collect();
         let [height, width] = size;
-        Ok(Self { out_height, out_width, taps, channels, height, width, phases: stride, pitch, rows, columns })
+        let side_by_side = (stride == 1 && !config.upsample).then_some(config.padding.width());
+        let phases = stride;
+        Ok(Self { out_height, out_width, taps, channels, height, width, phases, pitch, side_by_side, rows, columns })
     }
 
     /// Elements from one input channel to the next.
@@ -70,6 +74,13 @@ fn padded_axis(config: Conv2dConfig, source: usize) -> Result<Vec<Option<usize>>
         .collect())
 }
 
+/// Fills `row` with the pixels at `columns`, as far as both go.
+fn take<'a>(row: &mut [f32], columns: impl IntoIterator<Item = &'a Option<usize>>, pixels: &[f32]) {
+    for (to, column) in row.iter_mut().zip(columns) {
+        *to = column.map_or(0.0, |column| pixels[column]);
+    }
+}
+
 /// The rearranged picture.
 pub(super) struct Rows {
     data: Vec<f32>,
@@ -85,10 +96,18 @@ impl Rows {
             for (channel, row) in row.chunks_exact_mut(plan.channel_stride()).enumerate() {
                 let from = (channel * plan.height + source) * plan.width;
                 let pixels = &input[from..from + plan.width];
-                for (phase, row) in row.chunks_exact_mut(plan.pitch).enumerate() {
-                    let columns = plan.columns.iter().skip(phase).step_by(plan.phases);
-                    for (to, column) in row.iter_mut().zip(columns) {
-                        *to = column.map_or(0.0, |column| pixels[column]);
+                match plan.side_by_side {
+                    Some(before) => {
+                        let (left, rest) = row.split_at_mut(before);
+                        let (middle, right) = rest.split_at_mut(plan.width);
+                        take(left, &plan.columns, pixels);
+                        middle.copy_from_slice(pixels);
+                        take(right, &plan.columns[before + plan.width..], pixels);
+                    }
+                    None => {
+                        for (phase, row) in row.chunks_exact_mut(plan.pitch).enumerate() {
+                            take(row, plan.columns.iter().skip(phase).step_by(plan.phases), pixels);
+                        }
                     }
                 }
             }
@@ -97,7 +116,7 @@ impl Rows {
     }
 
     /// Everything from padded row `y` on.
-    pub(super) fn from_row(&self, plan: &RowPlan, y: usize) -> &[f32] {
+    pub(super) fn starting_at(&self, plan: &RowPlan, y: usize) -> &[f32] {
         &self.data[y * plan.channels * plan.channel_stride()..]
     }
 }

@@ -82,13 +82,10 @@ impl Tile<'_> {
 fn portable<const OUTPUTS: usize>(tile: Tile<'_>, steps: usize) {
     for start in (0..steps * LANES).step_by(LANES) {
         let mut sums = [[0f32; LANES]; OUTPUTS];
-        let mut weights = tile.weights.chunks_exact(OUTPUTS);
         for channel in 0..tile.channels {
-            for &tap in tile.taps {
-                let from = channel * tile.channel_stride + tap + start;
-                let (Some(weights), Some(pixels)) = (weights.next(), tile.input.get(from..from + LANES)) else {
-                    return;
-                };
+            for (index, &tap) in tile.taps.iter().enumerate() {
+                let weights = &tile.weights[(channel * tile.taps.len() + index) * OUTPUTS..][..OUTPUTS];
+                let pixels = &tile.input[channel * tile.channel_stride + tap + start..][..LANES];
                 for (sums, &weight) in sums.iter_mut().zip(weights) {
                     for (sum, &pixel) in sums.iter_mut().zip(pixels) {
                         *sum = multiply_add(pixel, weight, *sum);
