@@ -1,0 +1,22 @@
+//! Reading a dense f32 tensor `[N, C, H, W]` inside a custom operation.
+
+use candle_core::{CpuStorage, Layout, Result, bail};
+
+/// The elements in C order and the four lengths.
+///
+/// # Errors
+/// If the tensor is not f32, not of rank 4 or not contiguous.
+pub(crate) fn dense4<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usize; 4])> {
+    let CpuStorage::F32(data) = storage else { bail!("{op}: expected f32, got {:?}", storage_dtype(storage)) };
+    let (n, c, h, w) = layout.shape().dims4()?;
+    let Some((from, to)) = layout.contiguous_offsets() else { bail!("{op}: expected a contiguous tensor") };
+    match data.get(from..to) {
+        Some(data) if !data.is_empty() => Ok((data, [n, c, h, w])),
+        _ => bail!("{op}: empty tensor {:?}", layout.shape()),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
+    use candle_core::backend::BackendStorage;
+    storage.dtype()
+}
