@@ -5,6 +5,7 @@
 //! and `builtin` for the sources and sinks that are always there. `diagnostic`, `identity`, `machine` and `series` are
 //! leaves; each of the others uses only what stands before it.
 
+pub mod builtin;
 pub mod cli;
 pub mod diagnostic;
 pub mod engine;

@@ -17,8 +17,10 @@ pub fn cpu() -> String {
 /// Instruction sets that kernels choose between, best first.
 pub fn features() -> Vec<&'static str> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags: Vec<&str> = info.lines().find_map(|l| l.strip_prefix("flags")).unwrap_or_default().split_whitespace().collect();
-    let known = [("amx_bf16", "amx-bf16"), ("amx_int8", "amx-int8"), ("avx512f", "avx512f"), ("avx2", "avx2"), ("fma", "fma")];
+    let flags: Vec<&str> =
+        info.lines().find_map(|l| l.strip_prefix("flags")).unwrap_or_default().split_whitespace().collect();
+    let known =
+        [("amx_bf16", "amx-bf16"), ("amx_int8", "amx-int8"), ("avx512f", "avx512f"), ("avx2", "avx2"), ("fma", "fma")];
     known.into_iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, name)| name).collect()
 }
 

@@ -297,7 +297,13 @@ impl<'a> Items<'a> {
                 .map(|l| Ok((l.value, text(l.name)?, text(l.scheme)?, text(l.code)?, l.rgba)))
                 .collect::<Result<_, String>>()?
         };
-        Ok(Opened { absent: item.kind == kind::ABSENT, dtype: item.tensor.dtype, channels: count, channel_names, labels })
+        Ok(Opened {
+            absent: item.kind == kind::ABSENT,
+            dtype: item.tensor.dtype,
+            channels: count,
+            channel_names,
+            labels,
+        })
     }
 }
 
@@ -545,7 +551,13 @@ impl Instance {
     }
 
     /// `process`. May run on several threads at once for stages with `concurrency = "parallel"`, on disjoint outputs.
-    pub fn process<'a>(&self, side: &dyn HostSide, numbers: CallNumbers, inputs: &Items<'a>, outputs: &mut Items<'a>) -> i32 {
+    pub fn process<'a>(
+        &self,
+        side: &dyn HostSide,
+        numbers: CallNumbers,
+        inputs: &Items<'a>,
+        outputs: &mut Items<'a>,
+    ) -> i32 {
         let Some(process) = self.entry.process else { return status::INTERNAL };
         // SAFETY: as `prepare`; the engine hands out disjoint windows.
         self.call(side, numbers, inputs, outputs, |call| unsafe { process(self.stage, call) })

@@ -124,7 +124,10 @@ impl<'a> CaseRun<'a> {
 
     fn segment(&mut self, s: usize) -> Result<(), Failure> {
         if self.context.cancel.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(Failure::from_status(status::CANCELLED, Some(("cancelled".into(), "the run was interrupted".into()))));
+            return Err(Failure::from_status(
+                status::CANCELLED,
+                Some(("cancelled".into(), "the run was interrupted".into())),
+            ));
         }
         let segment = &self.plan.segments[s];
         let mut halo = (0, 0);
@@ -198,10 +201,8 @@ impl<'a> CaseRun<'a> {
                         (z0, (s.z0 + s.len + s.above).min(depth) - z0)
                     }
                 };
-                let maps = (0..edge.shape[0])
-                    .flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len))
-                    .copied()
-                    .collect();
+                let maps =
+                    (0..edge.shape[0]).flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len)).copied().collect();
                 let (mut bytes, mut parts) = (Vec::new(), Vec::new());
                 if spec.view != View::Pixels {
                     let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
@@ -256,7 +257,8 @@ impl<'a> CaseRun<'a> {
                 }
                 continue;
             }
-            let window = (voxels && pictured && h.view != View::Headers).then(|| self.window(h.edge, h.place, h.z0)).flatten();
+            let window =
+                (voxels && pictured && h.view != View::Headers).then(|| self.window(h.edge, h.place, h.z0)).flatten();
             items.push(parts, window);
         }
         items
@@ -292,26 +294,30 @@ impl<'a> CaseRun<'a> {
         let declared = (needs.halo_below, needs.halo_above);
         let held = self.hold(n, None)?;
         let inputs = self.items(&held, false);
+        let voxels = |(_, e): &(usize, &Edge)| matches!(e.kind, kind::IMAGE | kind::LABELS);
+        let sized: Vec<(usize, usize, String)> = planned
+            .iter()
+            .enumerate()
+            .flat_map(|(o, output)| output.iter().enumerate().filter(voxels).map(move |(e, _)| (o, e)))
+            .map(|(o, e)| (o, e, opening::element_name(node, o, e)))
+            .collect();
         let mut outputs = Items::new();
-        let mut sized = Vec::new();
-        for (o, output) in planned.iter().enumerate() {
-            for (e, edge) in output.iter().enumerate().filter(|(_, e)| matches!(e.kind, kind::IMAGE | kind::LABELS)) {
-                let port = (node.inputs.len() + o) as u32;
-                outputs.push(opening::item(port, edge, &opening::element_name(node, o, e)), None);
-                sized.push((o, e));
-            }
+        for (o, e, name) in &sized {
+            outputs.push(opening::item((node.inputs.len() + o) as u32, &planned[*o][*e], name), None);
         }
         let call = self.call(n);
         let instance = call.instance()?;
         let started = Instant::now();
-        let status = instance.begin(&call, call.numbers(self.context.threads, false), &inputs, &mut outputs, &mut needs);
-        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        let status =
+            instance.begin(&call, call.numbers(self.context.threads, false), &inputs, &mut outputs, &mut needs);
+        let seconds = started.elapsed().as_secs_f64();
         let opened: Vec<_> = (0..sized.len()).map(|i| outputs.opened(i)).collect();
         let result = call.finish(status)?;
         drop((inputs, outputs));
         drop(held);
+        self.figures[n].seconds += seconds;
         self.open.push(n);
-        for ((o, e), opened) in sized.into_iter().zip(opened) {
+        for ((o, e, _), opened) in sized.into_iter().zip(opened) {
             let wrong = |text: String| Failure::host("bad-output", text).at(&node.id);
             let opened = opened.map_err(wrong)?;
             let optional = matches!(node.entry.spec.outputs[node.outputs[o].spec].count, Count::Optional);
@@ -341,20 +347,25 @@ impl<'a> CaseRun<'a> {
             if let (Some(this), Some(other)) = (this, other) {
                 opening::same_grid(this, other, opening::ASSERTED_MM).map_err(|why| {
                     let of = &self.node(assert.node).id;
-                    Failure::quarantine("grid-mismatch", format!("asserted to lie on the grid of `{of}`, but {why}")).at(&node.id)
+                    Failure::quarantine("grid-mismatch", format!("asserted to lie on the grid of `{of}`, but {why}"))
+                        .at(&node.id)
                 })?;
             }
         }
         // Slice and slab stages walk several volumes in step: their sizes must agree whatever the tokens say.
-        let mut shapes = node.inputs.iter().flat_map(|i| &i.links).filter_map(|l| self.edge(l)).filter(|(e, _)| {
-            matches!(e.kind, kind::IMAGE | kind::LABELS)
-        });
+        let mut shapes = node
+            .inputs
+            .iter()
+            .flat_map(|i| &i.links)
+            .filter_map(|l| self.edge(l))
+            .filter(|(e, _)| matches!(e.kind, kind::IMAGE | kind::LABELS));
         if let (crate::registry::Scope::Slice | crate::registry::Scope::Slab, Some((first, _))) =
             (node.entry.spec.scope, shapes.next())
         {
             for (other, _) in shapes {
                 if other.shape[1..] != first.shape[1..] {
-                    let text = format!("inputs of {:?} and {:?} (z, y, x) voxels", &first.shape[1..], &other.shape[1..]);
+                    let text =
+                        format!("inputs of {:?} and {:?} (z, y, x) voxels", &first.shape[1..], &other.shape[1..]);
                     return Err(Failure::quarantine("grid-mismatch", text).at(&node.id));
                 }
             }
@@ -443,7 +454,13 @@ impl<'a> CaseRun<'a> {
     }
 
     /// One call, or two halves where the stage asks for a smaller batch.
-    fn attempt(&self, n: usize, z0: usize, len: usize, threads: usize) -> Result<Vec<(usize, usize, Produced)>, Failure> {
+    fn attempt(
+        &self,
+        n: usize,
+        z0: usize,
+        len: usize,
+        threads: usize,
+    ) -> Result<Vec<(usize, usize, Produced)>, Failure> {
         match self.process(n, Some(Span { z0, len, below: 0, above: 0 }), threads) {
             Ok(produced) => Ok(vec![(z0, len, produced)]),
             Err(failure) if failure.status == status::RESOURCE && len > 1 => {
@@ -532,7 +549,9 @@ impl<'a> CaseRun<'a> {
                 Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id)
             })?;
         }
-        if let Some((o, _, _)) = all_maps.iter().find(|(_, _, maps)| maps.iter().any(|m| !(m.scale.is_finite() && m.offset.is_finite()))) {
+        if let Some((o, _, _)) =
+            all_maps.iter().find(|(_, _, maps)| maps.iter().any(|m| !(m.scale.is_finite() && m.offset.is_finite())))
+        {
             let text = format!("output `{}`: a map back to physical units is not finite", node.outputs[*o].port);
             return Err(Failure::host("output-not-finite", text).at(&node.id));
         }
@@ -581,8 +600,9 @@ impl<'a> CaseRun<'a> {
             edge.geometry = Arc::new(GeometryCell::new(&opening::tokened(geometry)));
         }
         let window = Window { buffer: &grown.buffer, depth: shape[1], first: 0 };
-        scrutinise(edge, window, shape[1])
-            .map_err(|(code, text)| Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id))?;
+        scrutinise(edge, window, shape[1]).map_err(|(code, text)| {
+            Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id)
+        })?;
         edge.volume = Some(grown.buffer);
         Ok(())
     }
@@ -593,7 +613,8 @@ impl<'a> CaseRun<'a> {
         for emission in emitted {
             let o = emission.port as usize - node.inputs.len();
             let output = &node.outputs[o];
-            let wrong = |text: String| Failure::host("bad-output", format!("output `{}`: {text}", output.port)).at(&node.id);
+            let wrong =
+                |text: String| Failure::host("bad-output", format!("output `{}`: {text}", output.port)).at(&node.id);
             let e: usize = if emission.name.is_empty() { 0 } else { emission.name.parse().unwrap_or(0) };
             let edges = self.edges[n].get_mut(o).ok_or_else(|| wrong("was not opened".into()))?;
             match output.caps["kind"].as_str() {
@@ -613,7 +634,9 @@ impl<'a> CaseRun<'a> {
                     let edge = edges.first_mut().ok_or_else(|| wrong("was not opened".into()))?;
                     edge.files.push((emission.name, emission.bytes.into()));
                 }
-                Some("file") => self.files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?,
+                Some("file") => {
+                    self.files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?
+                }
                 _ => return Err(wrong("is of a kind that cannot be emitted".into())),
             }
         }
@@ -671,7 +694,8 @@ impl<'a> CaseRun<'a> {
     }
 
     fn live_bytes(&self) -> u64 {
-        let volumes = self.edges.iter().flatten().flatten().filter_map(|e| e.volume.as_ref()).map(|b| (Arc::as_ptr(b), b.len()));
+        let volumes =
+            self.edges.iter().flatten().flatten().filter_map(|e| e.volume.as_ref()).map(|b| (Arc::as_ptr(b), b.len()));
         let unique: BTreeMap<_, _> = volumes.collect();
         (unique.values().sum::<usize>() + self.batches.values().map(|b| b.len()).sum::<usize>()) as u64
     }

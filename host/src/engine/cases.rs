@@ -63,7 +63,7 @@ pub fn of(plan: &Plan, report: &ScanReport, key: &Key, naming: CaseName) -> Resu
     for node in sources(graph) {
         let select: Select = match &node.select {
             None => Select::default(),
-            Some(value) => serde_json::from_value(value.clone()).map_err(|e| format!("select of `{}`: {e}", node.id))?,
+            Some(select) => series_select(select).map_err(|e| format!("select of `{}`: {e}", node.id))?,
         };
         selects.push((node, select));
     }
@@ -114,6 +114,20 @@ pub fn of(plan: &Plan, report: &ScanReport, key: &Key, naming: CaseName) -> Resu
     Ok(cases.into_iter().map(|(.., case)| case).collect())
 }
 
+/// A pipeline's `select` as conditions on a series.
+fn series_select(select: &crate::pipeline::Select) -> Result<Select, String> {
+    let pattern = |p: &Option<String>| p.clone().map(TryInto::try_into).transpose();
+    Ok(Select {
+        modality: select.modality.clone(),
+        folder: select.folder.clone(),
+        not_folder: select.not_folder.clone(),
+        description: pattern(&select.description)?,
+        not_description: pattern(&select.not_description)?,
+        series_number: select.series_number,
+        ..Select::default()
+    })
+}
+
 /// Cases of a pipeline that makes its images from nothing.
 pub fn from_nothing(plan: &Plan, count: u64) -> Vec<Case> {
     let name = |i: u64| format!("case-{i:06}");
@@ -128,7 +142,8 @@ fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> R
         "nifti-read" => crate::series::SeriesKind::Nifti,
         _ => crate::series::SeriesKind::Dicom,
     };
-    let matching: Vec<&SeriesRecord> = group.iter().copied().filter(|s| s.kind == wanted && select.matches(s)).collect();
+    let matching: Vec<&SeriesRecord> =
+        group.iter().copied().filter(|s| s.kind == wanted && select.matches(s)).collect();
     let describe = |all: &[&SeriesRecord]| -> String {
         let each = all.iter().take(8).map(|s| {
             let first = s.instances.first().map_or(0, |i| i.input);
@@ -138,9 +153,10 @@ fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> R
     };
     match matching.as_slice() {
         [] => Err(Failure::host("source-none", format!("no series matches; candidates: {}", describe(group)))),
-        [one] => match one.check() {
+        [one] => match one.check(&allowed(node)) {
             Err(fault) => Err(Failure::quarantine(&fault.code, fault.text)),
             Ok(()) => {
+                // `modality` is a promise of the pipeline about every case.
                 let modality = node.params.get("modality").and_then(|m| m.as_str()).unwrap_or(&one.modality);
                 if wanted == crate::series::SeriesKind::Dicom && modality != one.modality {
                     let text = format!("the pipeline promises modality {modality}, the series says {}", one.modality);
@@ -156,12 +172,21 @@ fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> R
     }
 }
 
+/// Faults of a series that a source accepts (`allow`).
+fn allowed(node: &Node) -> Vec<String> {
+    let listed = node.params.get("allow").and_then(|a| a.as_array());
+    listed.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
 /// The patient's folder: the parent of the series' folder, made safe.
 fn folder_name(series: &SeriesRecord) -> String {
     let parts = &series.folder_parts;
     let raw = parts.len().checked_sub(2).and_then(|i| parts.get(i)).or(parts.last()).map_or("case", String::as_str);
-    let safe: String =
-        raw.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }).take(64).collect();
+    let safe: String = raw
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .take(64)
+        .collect();
     let safe = safe.trim_start_matches('.').to_owned();
     if safe.is_empty() { "case".to_owned() } else { safe }
 }
@@ -208,6 +233,8 @@ pub fn beside_series(series: &SeriesRecord, path: &str, roots: &[PathBuf]) -> Re
     let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_owned());
     let target = real(&at);
     // The file may lie beside the folder that was given as input (`-i .../dicom` and `../heart.nii.gz`).
-    let inside = roots.iter().any(|root| target.starts_with(real(root)) || root.parent().is_some_and(|p| target.parent() == Some(&real(p))));
+    let inside = roots
+        .iter()
+        .any(|root| target.starts_with(real(root)) || root.parent().is_some_and(|p| target.parent() == Some(&real(p))));
     if inside { Ok(at) } else { Err(outside()) }
 }

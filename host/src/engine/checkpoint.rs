@@ -19,7 +19,8 @@ impl CheckpointFiles {
     /// # Errors
     /// Code `checkpoint-integrity` if a file is missing, unreadable or has another digest than the card says.
     pub fn read(checkpoint: &CheckpointRef) -> Result<CheckpointFiles, Failure> {
-        let refuse = |text: String| Failure::host("checkpoint-integrity", format!("checkpoint `{}`: {text}", checkpoint.name));
+        let refuse =
+            |text: String| Failure::host("checkpoint-integrity", format!("checkpoint `{}`: {text}", checkpoint.name));
         let mut files = Vec::new();
         for listed in &checkpoint.card.files {
             let path = checkpoint.path.join(&listed.path);
@@ -32,7 +33,10 @@ impl CheckpointFiles {
             file.read_to_end(&mut bytes).map_err(wrong)?;
             let digest = hex::encode(Sha256::digest(&bytes));
             if digest != listed.sha256 {
-                return Err(refuse(format!("`{}` has the digest {digest}, its card says {}", listed.path, listed.sha256)));
+                return Err(refuse(format!(
+                    "`{}` has the digest {digest}, its card says {}",
+                    listed.path, listed.sha256
+                )));
             }
             files.push((listed.path.clone(), aligned(&bytes).map_err(|e| refuse(e.to_string()))?));
         }

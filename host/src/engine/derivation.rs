@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value as Json, json};
 
 use super::protocol::{CaseOrder, PrepareOrder};
+use crate::identity::Key;
 use crate::plan::Plan;
 use crate::registry::card::Nature;
 
 /// The answer to `gantry.derive/1` for `sink`; `builtin::derivation` reads it back.
-pub fn of(plan: &Plan, sink: &str, case: &CaseOrder, order: &PrepareOrder) -> Json {
+pub fn of(plan: &Plan, sink: &str, case: &CaseOrder, order: &PrepareOrder, key: Option<&Key>) -> Json {
     let graph = &plan.graph;
     let mut chain = BTreeSet::new();
     let mut todo: Vec<usize> = graph.nodes.iter().position(|n| n.id == sink).into_iter().collect();
@@ -46,6 +47,7 @@ pub fn of(plan: &Plan, sink: &str, case: &CaseOrder, order: &PrepareOrder) -> Js
         "stages": stages,
         "deidentified": deidentified,
         "gantry": env!("CARGO_PKG_VERSION"),
-        "uid_key": deidentified,
+        "repaired": nodes().filter_map(|n| n.params.get("repair")?.as_array()).any(|r| !r.is_empty()),
+        "uid_secret": key.filter(|_| deidentified).map(|k| hex::encode(k.digest("derived-uid", &[]))),
     })
 }

@@ -115,13 +115,26 @@ impl LabelTable {
     }
 }
 
-/// Voxels of a slice that are no anatomy: the stored value, and runs `(first pixel, count)` in row order.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Voxels of a slice that are no anatomy.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Padding {
     /// Slice.
     pub z: usize,
-    /// Runs: first pixel, count, stored value.
-    pub runs: Vec<(u32, u32, i32)>,
+    /// Runs of equal padding, in row order.
+    pub runs: Vec<PaddingRun>,
+}
+
+/// Neighbouring padding pixels with one value.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PaddingRun {
+    /// First pixel, counted row by row.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+    /// Stored value.
+    pub stored: i32,
+    /// The same in physical units.
+    pub physical: f32,
 }
 
 /// What follows pixels along `like` besides caps and maps: headers of each slice and padding.

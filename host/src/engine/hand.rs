@@ -124,6 +124,7 @@ impl Hand {
             match hand.hear(stall, interrupt)? {
                 Reply::Scanning { path } => on_file(&path),
                 Reply::Scanned(report) => return Ok(*report),
+                Reply::Refused { failure, exit } => return Err(HandError::Refused(failure, exit)),
                 _ => return Err(HandError::Died("it gave a reply that was not asked for".into())),
             }
         }
@@ -133,7 +134,12 @@ impl Hand {
     ///
     /// # Errors
     /// As [`HandError`].
-    pub fn prepare(order: &PrepareOrder, copies: TempDir, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<Hand, HandError> {
+    pub fn prepare(
+        order: &PrepareOrder,
+        copies: TempDir,
+        stall: Duration,
+        interrupt: &Arc<Mutex<Option<i32>>>,
+    ) -> Result<Hand, HandError> {
         let pulse = File::options().read(true).write(true).create(true).truncate(true).open(&order.pulse);
         let pulse = pulse.map_err(HandError::Start)?;
         let mut hand = Hand::start("case", Some(pulse), Some(copies))?;
@@ -152,7 +158,12 @@ impl Hand {
     ///
     /// # Errors
     /// As [`HandError`]; afterwards the worker must not be used again.
-    pub fn case(&mut self, order: &CaseOrder, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<CaseReply, HandError> {
+    pub fn case(
+        &mut self,
+        order: &CaseOrder,
+        stall: Duration,
+        interrupt: &Arc<Mutex<Option<i32>>>,
+    ) -> Result<CaseReply, HandError> {
         self.say(&Order::Case(Box::new(order.clone())))?;
         match self.hear(stall, interrupt)? {
             Reply::Finished(completion) if completion.case_no == order.case_no => Ok(Ok(completion)),

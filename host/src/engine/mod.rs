@@ -26,6 +26,6 @@ pub mod supervisor;
 pub mod worker;
 
 pub use cases::beside_series;
-pub use edge::Padding;
+pub use edge::{Padding, PaddingRun};
 pub use failure::{Failure, Outcome};
 pub use supervisor::{RunError, RunOptions, Summary, Watcher};

@@ -115,7 +115,11 @@ impl<'a> NodeCall<'a> {
         NodeCall { live: Some(live), arriving, leaving, ..NodeCall::bare(node, context, checkpoints) }
     }
 
-    fn bare(node: &'a Node, context: &'a CaseContext<'a>, checkpoints: Arc<BTreeMap<String, CheckpointFiles>>) -> NodeCall<'a> {
+    fn bare(
+        node: &'a Node,
+        context: &'a CaseContext<'a>,
+        checkpoints: Arc<BTreeMap<String, CheckpointFiles>>,
+    ) -> NodeCall<'a> {
         NodeCall {
             node,
             live: None,
@@ -250,8 +254,13 @@ impl HostSide for NodeCall<'_> {
             self.report(level::ERROR, "service-not-granted", -1, &format!("plugin.toml does not list `{name}`"));
             return Err(status::SERVICE);
         }
-        let answer =
-            self.context.services.serve(&self.node.id, name, request, self.arriving.as_deref(), self.leaving.as_deref());
+        let answer = self.context.services.serve(
+            &self.node.id,
+            name,
+            request,
+            self.arriving.as_deref(),
+            self.leaving.as_deref(),
+        );
         answer.map_err(|(status, why)| {
             self.report(level::ERROR, "service", -1, &format!("{name}: {why}"));
             status
@@ -264,7 +273,12 @@ impl LiveNode {
     ///
     /// # Errors
     /// What the stage refused, or a checkpoint that is not what its card says.
-    pub fn new(index: usize, node: &Node, entry: &'static v1::Entry, context: &CaseContext) -> Result<LiveNode, Failure> {
+    pub fn new(
+        index: usize,
+        node: &Node,
+        entry: &'static v1::Entry,
+        context: &CaseContext,
+    ) -> Result<LiveNode, Failure> {
         let mut checkpoints = BTreeMap::new();
         for (param, checkpoint) in &node.checkpoints {
             checkpoints.insert(param.clone(), CheckpointFiles::read(checkpoint).map_err(|f| f.at(&node.id))?);

@@ -67,7 +67,11 @@ pub fn outputs<'e>(node: &Node, find: impl Fn(&Link) -> Option<&'e Edge>) -> Res
     Ok(all)
 }
 
-fn edge<'e>(spec: &PortSpec, caps: &serde_json::Value, input: impl Fn(&str) -> Option<&'e Edge>) -> Result<Edge, String> {
+fn edge<'e>(
+    spec: &PortSpec,
+    caps: &serde_json::Value,
+    input: impl Fn(&str) -> Option<&'e Edge>,
+) -> Result<Edge, String> {
     let item_kind = match caps["kind"].as_str() {
         Some("image") => kind::IMAGE,
         Some("labels") => kind::LABELS,
@@ -131,7 +135,8 @@ fn edge<'e>(spec: &PortSpec, caps: &serde_json::Value, input: impl Fn(&str) -> O
 
 /// A label table from names: values 1, 2, … and 0 for the background.
 fn table(names: &[String]) -> LabelTable {
-    const PALETTE: [u32; 6] = [0xe6_4b_35_ff, 0x4d_bb_d5_ff, 0x00_a0_87_ff, 0xf3_9b_7f_ff, 0x84_91_b4_ff, 0x91_d1_c2_ff];
+    const PALETTE: [u32; 6] =
+        [0xe6_4b_35_ff, 0x4d_bb_d5_ff, 0x00_a0_87_ff, 0xf3_9b_7f_ff, 0x84_91_b4_ff, 0x91_d1_c2_ff];
     let row = |value: i64, name: &str, rgba| LabelRow {
         value,
         name: name.to_owned(),
@@ -260,8 +265,8 @@ pub fn sound(geometry: &Geometry) -> Result<(), String> {
     if a.iter().chain(origins).any(|v| !v.is_finite()) {
         return Err("an affine that is not finite".to_owned());
     }
-    let determinant = a[0] * (a[5] * a[10] - a[6] * a[9]) - a[1] * (a[4] * a[10] - a[6] * a[8])
-        + a[2] * (a[4] * a[9] - a[5] * a[8]);
+    let determinant =
+        a[0] * (a[5] * a[10] - a[6] * a[9]) - a[1] * (a[4] * a[10] - a[6] * a[8]) + a[2] * (a[4] * a[9] - a[5] * a[8]);
     if determinant.abs() < 1e-9 {
         return Err("an affine that is singular".to_owned());
     }
@@ -296,4 +301,3 @@ pub fn same_grid(a: &Edge, b: &Edge, tolerance_mm: f64) -> Result<(), String> {
     }
     Ok(())
 }
-

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::node::Warning;
 use super::sink::OutputFile;
 use crate::plan::Request;
-use crate::series::{ScanReport, SeriesRecord};
+use crate::series::{Repair, ScanReport, SeriesRecord};
 
 /// Supervisor to worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,11 +40,11 @@ pub struct ScanOrder {
     /// Take series that Gantry itself derived.
     pub include_derived: bool,
     /// Faults that a source accepts to repair.
-    pub repair: Vec<String>,
-    /// Faults that a source accepts as they are.
-    pub allow: Vec<String>,
+    pub repair: Vec<Repair>,
     /// Files on which an earlier scan worker died.
     pub poisonous: Vec<PathBuf>,
+    /// One file at a time, so that the file on which a worker dies is known.
+    pub careful: bool,
 }
 
 /// What a case worker needs once.

@@ -36,7 +36,9 @@ pub fn plane(
     let not_finite = |bad: usize, unwritten: bool| match (bad, unwritten) {
         (0, _) => Ok(()),
         (n, true) if n == count => Err(("output-unwritten", "a slice was left unwritten".to_owned())),
-        (n, _) => Err(("output-not-finite", format!("{n} of {count} voxels of a slice are NaN, infinite or unwritten"))),
+        (n, _) => {
+            Err(("output-not-finite", format!("{n} of {count} voxels of a slice are NaN, infinite or unwritten")))
+        }
     };
     let unwritten_int = |all: bool| match all {
         true => Err(("output-unwritten", "a slice was left unwritten".to_owned())),

@@ -33,7 +33,14 @@ pub type Answer = Result<String, (i32, String)>;
 
 impl Services {
     /// Answers a request of `node`, whose first image edges' companions are `arriving` (sinks) or `leaving` (sources).
-    pub fn serve(&self, node: &str, name: &str, request: &str, arriving: Option<&Companions>, leaving: Option<&Companions>) -> Answer {
+    pub fn serve(
+        &self,
+        node: &str,
+        name: &str,
+        request: &str,
+        arriving: Option<&Companions>,
+        leaving: Option<&Companions>,
+    ) -> Answer {
         match name {
             "gantry.source/1" => {
                 let source = self.sources.get(node).ok_or_else(|| refused("this node has no series"))?;

@@ -18,7 +18,7 @@ use super::run_json::{self, RunRecord};
 use crate::identity::Key;
 use crate::pipeline::CaseName;
 use crate::plan::{Planned, Request};
-use crate::series::ScanReport;
+use crate::series::{Repair, ScanReport};
 
 /// What the command line asked for beyond the request.
 #[derive(Debug, Clone)]
@@ -108,10 +108,8 @@ pub fn run(
     if options.fresh && journal_path.exists() {
         std::fs::remove_file(&journal_path).map_err(|e| environment("removing the old journal", &e))?;
     }
-    let (mut journal, history) = Journal::open(&journal_path).map_err(|e| RunError {
-        exit: 3,
-        text: format!("journal.jsonl: {e}; `--fresh` starts anew"),
-    })?;
+    let (mut journal, history) = Journal::open(&journal_path)
+        .map_err(|e| RunError { exit: 3, text: format!("journal.jsonl: {e}; `--fresh` starts anew") })?;
     let first = history.iter().find_map(|r| match r {
         Record::RunStarted { run_time, .. } => Some(*run_time),
         _ => None,
@@ -120,7 +118,9 @@ pub fn run(
     if let (Some(asked), Some(before)) = (options.run_time, first)
         && asked != before
     {
-        let text = format!("--run-time {asked} differs from {before}, the time of the run being resumed; use --fresh or another output");
+        let text = format!(
+            "--run-time {asked} differs from {before}, the time of the run being resumed; use --fresh or another output"
+        );
         return Err(RunError { exit: 2, text });
     }
     let all = match cases::made_of_nothing(&planned.plan.graph) {
@@ -129,7 +129,11 @@ pub fn run(
             let report = scan(planned, options, &roots, &output, watcher, interrupt)?;
             said(&report, watcher);
             if report.series.is_empty() {
-                let text = format!("no case found: {} files looked at, no series among them{}", report.inputs, why_none(&report));
+                let text = format!(
+                    "no case found: {} files looked at, no series among them{}",
+                    report.inputs,
+                    why_none(&report)
+                );
                 return Err(RunError { exit: 2, text });
             }
             write_index(&planned.plan.graph, &output, &report)?;
@@ -148,7 +152,8 @@ pub fn run(
     };
     journal.append(&record).map_err(|e| environment("writing the journal", &e))?;
 
-    let private = tempfile::Builder::new().prefix("gantry-").tempdir().map_err(|e| environment("making a private folder", &e))?;
+    let private =
+        tempfile::Builder::new().prefix("gantry-").tempdir().map_err(|e| environment("making a private folder", &e))?;
     let prepare = PrepareOrder {
         request: request.clone(),
         plan_digest: planned.plan.digest.clone(),
@@ -180,9 +185,14 @@ fn now() -> jiff::Timestamp {
 fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
     let mut roots = Vec::new();
     for (i, path) in options.inputs.iter().enumerate() {
-        let root = path.canonicalize().map_err(|e| RunError { exit: 2, text: format!("input {} (-i): {}", i + 1, e.kind()) })?;
+        let root = path
+            .canonicalize()
+            .map_err(|e| RunError { exit: 2, text: format!("input {} (-i): {}", i + 1, e.kind()) })?;
         if options.output.canonicalize().is_ok_and(|o| o == root || root.starts_with(&o)) {
-            return Err(RunError { exit: 2, text: "the output folder is or holds an input folder; results need a folder of their own".into() });
+            return Err(RunError {
+                exit: 2,
+                text: "the output folder is or holds an input folder; results need a folder of their own".into(),
+            });
         }
         roots.push(root);
     }
@@ -267,20 +277,16 @@ fn scan(
     watcher: &dyn Watcher,
     interrupt: &Arc<Mutex<Option<i32>>>,
 ) -> Result<ScanReport, RunError> {
-    let listed = |param: &str| -> Vec<String> {
-        let of = planned.plan.graph.nodes.iter().filter_map(|n| n.params.get(param)?.as_array());
-        let mut all: Vec<String> = of.flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
-        all.sort();
-        all.dedup();
-        all
-    };
+    let repair = planned.plan.graph.nodes.iter().filter_map(|n| n.params.get("repair"));
+    let repair: Vec<Repair> =
+        repair.flat_map(|r| serde_json::from_value::<Vec<Repair>>(r.clone()).unwrap_or_default()).collect();
     let mut order = ScanOrder {
         roots: roots.to_vec(),
         exclude: vec![output.folder.clone()],
         include_derived: options.include_derived,
-        repair: listed("repair"),
-        allow: listed("allow"),
+        repair,
         poisonous: Vec::new(),
+        careful: false,
     };
     loop {
         let mut files = 0;
@@ -293,6 +299,7 @@ fn scan(
         match outcome {
             Ok(report) => return Ok(report),
             Err(HandError::Interrupted(signal)) => return Err(interrupted(signal)),
+            Err(HandError::Died(_)) if !order.careful => order.careful = true,
             Err(HandError::Died(how)) => match last {
                 Some(path) if order.poisonous.len() < 100 => {
                     watcher.remark(&format!("the scan died ({how}) on one file, which is passed over"));
@@ -375,10 +382,14 @@ fn drive(
             let result = match back {
                 Back::Started(i) => ledger.started(&chosen[i]),
                 Back::Case(i, Ok(completion)) => ledger.finished(&chosen[i], *completion),
-                Back::Case(i, Err((failure, warnings))) if failure.outcome != Outcome::Cancelled && !failure.environment => {
+                Back::Case(i, Err((failure, warnings)))
+                    if failure.outcome != Outcome::Cancelled && !failure.environment =>
+                {
                     ledger.failed(&chosen[i], failure, warnings)
                 }
-                Back::Case(_, Err((failure, _))) if failure.environment => Err(RunError { exit: 3, text: failure.to_string() }),
+                Back::Case(_, Err((failure, _))) if failure.environment => {
+                    Err(RunError { exit: 3, text: failure.to_string() })
+                }
                 Back::Case(..) => Err(interrupted(interrupt.lock().unwrap_or_else(|e| e.into_inner()).unwrap_or(2))),
                 Back::Lost(error) => Err(error),
             };
@@ -393,14 +404,25 @@ fn drive(
     ended
 }
 
-fn start(prepare: &PrepareOrder, output: &Output, job: usize, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<Hand, RunError> {
+fn start(
+    prepare: &PrepareOrder,
+    output: &Output,
+    job: usize,
+    stall: Duration,
+    interrupt: &Arc<Mutex<Option<i32>>>,
+) -> Result<Hand, RunError> {
     let mut order = prepare.clone();
     order.pulse = output.scratch(&format!("pulse-{job}"));
-    let copies = tempfile::Builder::new().prefix("worker-").tempdir_in(&prepare.private).map_err(|e| environment("making a private folder", &e))?;
+    let copies = tempfile::Builder::new()
+        .prefix("worker-")
+        .tempdir_in(&prepare.private)
+        .map_err(|e| environment("making a private folder", &e))?;
     order.private = copies.path().to_owned();
     Hand::prepare(&order, copies, stall, interrupt).map_err(|e| match e {
         HandError::Refused(failure, exit) => RunError { exit, text: failure.to_string() },
-        HandError::Died(how) => RunError { exit: 4, text: format!("the worker died while it opened plugins and checkpoints: {how}") },
+        HandError::Died(how) => {
+            RunError { exit: 4, text: format!("the worker died while it opened plugins and checkpoints: {how}") }
+        }
         HandError::Interrupted(signal) => interrupted(signal),
         HandError::Start(e) => environment("starting a worker", &e),
     })
@@ -472,7 +494,9 @@ impl<'a> Ledger<'a> {
         let mut known = BTreeMap::new();
         for record in history {
             match &record {
-                Record::CaseFinished { case, .. } | Record::CaseFailed { case, .. } | Record::CaseStarted { case, .. } => {
+                Record::CaseFinished { case, .. }
+                | Record::CaseFailed { case, .. }
+                | Record::CaseStarted { case, .. } => {
                     known.insert(case.clone(), record);
                 }
                 Record::RunStarted { .. } | Record::RunFinished { .. } => {}

@@ -60,21 +60,29 @@ fn claim() -> std::io::Result<Channel> {
 
 /// `gantry worker --role scan`.
 pub fn scan() -> ExitCode {
-    let Ok(mut channel) = claim() else { return ExitCode::from(3) };
+    let Ok(channel) = claim() else { return ExitCode::from(3) };
     let Ok(Order::Scan(order)) = channel.orders.recv() else { return ExitCode::from(3) };
     let options = series::ScanOptions {
         include_derived: order.include_derived,
         repair: order.repair,
-        allow: order.allow,
         exclude: order.exclude,
         poisonous: order.poisonous,
     };
-    let replies = &mut channel.replies;
-    let report = series::scan(&order.roots, &options, &mut |path: &Path| {
+    let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(if order.careful { 1 } else { 0 }).build() else {
+        return ExitCode::from(3);
+    };
+    let replies = Mutex::new(channel.replies);
+    let told = |path: &Path| {
+        let mut replies = replies.lock().unwrap_or_else(|e| e.into_inner());
         // A supervisor that is gone kills this process; there is nothing else to do about a closed pipe.
-        let _ = send(replies, &Reply::Scanning { path: path.to_owned() });
-    });
-    match send(&mut channel.replies, &Reply::Scanned(Box::new(report))) {
+        let _ = send(&mut *replies, &Reply::Scanning { path: path.to_owned() });
+    };
+    let report = pool.install(|| series::scan(&order.roots, &options, &told));
+    let reply = match report {
+        Ok(report) => Reply::Scanned(Box::new(report)),
+        Err(fault) => Reply::Refused { failure: Failure::host(&fault.code, fault.text), exit: 2 },
+    };
+    match send(&mut *replies.lock().unwrap_or_else(|e| e.into_inner()), &reply) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(3),
     }
@@ -126,15 +134,23 @@ impl Ready {
     fn new(order: &PrepareOrder, cancel: &AtomicBool) -> Result<(Ready, BTreeMap<String, String>), (Failure, u8)> {
         let environment = |text: String| (Failure { environment: true, ..Failure::host("environment", text) }, 3);
         let integrity = |code: &str, text: String| (Failure::host(code, text), 4);
-        let pulse = File::options().write(true).open(&order.pulse).map_err(|e| environment(format!("pulse file: {}", e.kind())))?;
+        let pulse = File::options()
+            .write(true)
+            .open(&order.pulse)
+            .map_err(|e| environment(format!("pulse file: {}", e.kind())))?;
         let pulse = Pulse::new(Some(pulse));
         let planned = order.request.plan(&mut Sources::new()).map_err(|refused| match refused {
-            Refused::Documents(_) => integrity("changed-documents", "the installed documents changed while the run started".into()),
+            Refused::Documents(_) => {
+                integrity("changed-documents", "the installed documents changed while the run started".into())
+            }
             Refused::Environment(text) => environment(text),
             Refused::Integrity(text) => integrity("plugin-integrity", text),
         })?;
         if planned.plan.digest != order.plan_digest {
-            return Err(integrity("changed-documents", "plugins, checkpoints or documents changed while the run started".into()));
+            return Err(integrity(
+                "changed-documents",
+                "plugins, checkpoints or documents changed while the run started".into(),
+            ));
         }
         let plan = planned.plan;
         let key = match &order.request.key {
@@ -164,7 +180,8 @@ impl Ready {
             .num_threads(plan.threads)
             .build()
             .map_err(|e| environment(format!("threads: {e}")))?;
-        let services = Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None };
+        let services =
+            Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None };
         let warnings = Mutex::default();
         let context = CaseContext {
             case_no: 0,
@@ -198,19 +215,16 @@ impl Ready {
 
     fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
         let warnings = Mutex::default();
-        let derive = |node: &str| super::derivation::of(&self.plan, node, case, &self.order);
-        let derivations = self.plan.graph.nodes.iter().filter(|n| n.entry.spec.services.iter().any(|s| s == "gantry.derive/1"));
+        let derive = |node: &str| super::derivation::of(&self.plan, node, case, &self.order, self.key.as_ref());
+        let derivations =
+            self.plan.graph.nodes.iter().filter(|n| n.entry.spec.services.iter().any(|s| s == "gantry.derive/1"));
         let derivations = derivations.map(|n| (n.id.clone(), derive(&n.id))).collect();
         let sources = self.plan.graph.nodes.iter().filter_map(|node| {
             let of = super::cases::source_of(&self.plan.graph, node)?;
             Some((node.id.clone(), json!(case.sources.get(&of)?)))
         });
-        let services = Services {
-            sources: sources.collect(),
-            roots: case.roots.clone(),
-            derivations,
-            key: self.key.clone(),
-        };
+        let services =
+            Services { sources: sources.collect(), roots: case.roots.clone(), derivations, key: self.key.clone() };
         let context = CaseContext {
             case_no: case.case_no,
             case: &case.case,
@@ -233,7 +247,8 @@ impl Ready {
             Err(failure) => {
                 // After INTERNAL an instance is in an unknown state: it is made anew before the next case.
                 if failure.status == status::INTERNAL
-                    && let Some(index) = failure.node.as_ref().and_then(|n| self.plan.graph.nodes.iter().position(|x| &x.id == n))
+                    && let Some(index) =
+                        failure.node.as_ref().and_then(|n| self.plan.graph.nodes.iter().position(|x| &x.id == n))
                     && let Err(again) = self.live[index].revive(&self.plan.graph.nodes[index], &context)
                 {
                     tracing::warn!(node = self.plan.graph.nodes[index].id, "could not be made anew: {again}");

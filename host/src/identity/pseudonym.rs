@@ -26,7 +26,9 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     /// Not the JSON this service takes.
-    #[error("{SERVICE}: expected an object with the lists uids, ids, date_offsets; unreadable at line {line}, column {column}")]
+    #[error(
+        "{SERVICE}: expected an object with the lists uids, ids, date_offsets; unreadable at line {line}, column {column}"
+    )]
     BadRequest {
         /// Line of the request, from 1.
         line: usize,
@@ -83,8 +85,8 @@ struct Response {
 /// [`ServiceError`]; its text never repeats a value of the request.
 pub fn serve(key: &Key, request: &str) -> Result<String, ServiceError> {
     // serde_json's own message may quote a value, so only the place is passed on.
-    let request: Request = serde_json::from_str(request)
-        .map_err(|e| ServiceError::BadRequest { line: e.line(), column: e.column() })?;
+    let request: Request =
+        serde_json::from_str(request).map_err(|e| ServiceError::BadRequest { line: e.line(), column: e.column() })?;
     let mut response = Response { uids: vec![], ids: vec![], date_offset_days: vec![] };
     for (index, uid) in request.uids.iter().enumerate() {
         response.uids.push(key.uid(present(uid, "uids", index)?));

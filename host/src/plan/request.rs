@@ -88,12 +88,12 @@ impl Request {
     pub fn check(&self, sources: &mut Sources) -> Result<Checked, Refused> {
         let mut diagnostics = Vec::new();
         let mut site = Site::find(self.site.as_deref(), sources, &mut diagnostics)
-            .map_err(|(path, e)| Refused::Environment(format!("{}: {}", path.display(), e.kind())))?;
+            .map_err(|e| Refused::Environment(e.to_string()))?;
         if let Some(key) = &self.key {
             site.key_file = Some(key.clone());
         }
         if self.toys {
-            site.toys = Toys::Allowed;
+            site.toys = Toys::Allow;
         }
         let places = Places::find(&self.plugins, &self.checkpoints);
         let registry = Registry::open(&places, sources);
@@ -133,14 +133,17 @@ impl Request {
         let mut checkpoints = BTreeMap::new();
         for node in &graph.nodes {
             if let Origin::Plugin(folder) = &node.entry.origin {
-                let hashes = folder.hashes().map_err(|why| Refused::Integrity(format!("plugin `{}`: {why}", folder.manifest.id)))?;
-                plugins.insert(folder.manifest.id.clone(), hashes.sha256.clone());
+                let hashes = folder
+                    .hashes()
+                    .map_err(|why| Refused::Integrity(format!("plugin `{}`: {why}", folder.manifest.id)))?;
+                plugins.insert(folder.manifest.id.clone(), hashes.digest.clone());
             }
             for checkpoint in node.checkpoints.values() {
                 checkpoints.insert(checkpoint.name.clone(), checkpoint.digest());
             }
         }
-        let pins: Vec<(String, String)> = plugins.iter().chain(&checkpoints).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let pins: Vec<(String, String)> =
+            plugins.iter().chain(&checkpoints).map(|(k, v)| (k.clone(), v.clone())).collect();
         let plan = Plan::new(Arc::new(graph), self.threads, &self.arithmetic, &pins);
         Ok(Planned { document, site, plan, plugins, checkpoints, warnings: diagnostics })
     }

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{At, Diagnostic, Sources, any_error};
 use crate::pipeline::document::read_format;
@@ -104,6 +105,11 @@ pub struct CheckpointRef {
 }
 
 impl CheckpointRef {
+    /// Digest of the card, which holds the digests of all weights.
+    pub fn digest(&self) -> String {
+        hex::encode(Sha256::digest(self.card_text.as_bytes()))
+    }
+
     /// Reads the checkpoint in `folder`.
     ///
     /// # Errors

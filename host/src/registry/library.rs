@@ -16,6 +16,8 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, elf};
 use sha2::{Digest, Sha256};
 
+use super::hashes::FolderHashes;
+
 /// Largest plugin folder that is read into memory: CUDA libraries are some 40 MB.
 const FOLDER_LIMIT: u64 = 4 << 30;
 
@@ -63,11 +65,26 @@ pub enum Gate {
     Layout,
 }
 
+impl Gate {
+    /// Its stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Gate::Digest => "plugin-digest",
+            Gate::Elf => "plugin-elf",
+            Gate::Section => "plugin-abi",
+            Gate::Load => "plugin-load",
+            Gate::Entry => "plugin-entry",
+            Gate::Manifest => "plugin-manifest",
+            Gate::Layout => "plugin-layout",
+        }
+    }
+}
+
 /// The files of a plugin folder, read once: what was hashed is what will be opened.
 pub struct FolderBytes {
     plugin: String,
     files: Vec<(PathBuf, Vec<u8>)>,
-    /// SHA-256 over every file's relative path and content digest, in sorted order.
+    /// Digest of the folder, as [`FolderHashes`] makes it.
     pub sha256: String,
 }
 
@@ -101,7 +118,10 @@ impl FolderBytes {
             })?;
             files.push((relative, bytes));
         }
-        let sha256 = folder_digest(files.iter().map(|(path, bytes)| (path.as_path(), Sha256::digest(bytes).into())));
+        let hashes = files.iter().map(|(path, bytes): &(PathBuf, Vec<u8>)| {
+            (path.to_string_lossy().into_owned(), hex::encode(Sha256::digest(bytes)))
+        });
+        let sha256 = FolderHashes::digest_of(&hashes.collect());
         Ok(FolderBytes { plugin: plugin.to_owned(), files, sha256 })
     }
 
@@ -128,13 +148,17 @@ impl FolderBytes {
         {
             return Err(self.refuse(
                 Gate::Digest,
-                format!("its folder has the digest {}, pinned is {expected}; `gantry plugins lock` pins anew", self.sha256),
+                format!(
+                    "its folder has the digest {}, pinned is {expected}; `gantry plugins lock` pins anew",
+                    self.sha256
+                ),
             ));
         }
         let bytes = self
             .file(library)
             .ok_or_else(|| self.refuse(Gate::Elf, format!("its library `{}` is missing", library.display())))?;
-        let found = read_section(bytes).map_err(|(gate, why)| self.refuse(gate, format!("`{}` {why}", library.display())))?;
+        let found =
+            read_section(bytes).map_err(|(gate, why)| self.refuse(gate, format!("`{}` {why}", library.display())))?;
         if found.abi_major != v1::ABI_MAJOR {
             return Err(self.refuse(
                 Gate::Section,
@@ -155,10 +179,19 @@ impl FolderBytes {
     ///
     /// # Errors
     /// The first gate that refuses.
-    pub fn open(&self, library: &Path, manifest: &str, expected: Option<&str>, private: &Path) -> Result<Library, LibraryError> {
+    pub fn open(
+        &self,
+        library: &Path,
+        manifest: &str,
+        expected: Option<&str>,
+        private: &Path,
+    ) -> Result<Library, LibraryError> {
         self.inspect(library, manifest, expected)?;
         let folder = private.join(&self.plugin);
-        std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|e| self.io("making a private folder".into(), e))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|e| self.io("making a private folder".into(), e))?;
         for (relative, bytes) in &self.files {
             let path = folder.join(relative);
             if let Some(parent) = path.parent() {
@@ -185,8 +218,9 @@ impl FolderBytes {
         // SAFETY: the symbol is data of type `gantry_entry_v1`; only its address is taken here, and the first 8 bytes,
         // which mean the same in every version of the ABI, are looked at before the rest.
         let entry = unsafe { library.get::<*const v1::Entry>(c"gantry_plugin_v1") }
-            .map_err(|_| self.refuse(Gate::Entry, format!("it does not export `{}`", v1::SYMBOL)))?
-            .try_as_raw_ptr()
+            .map_err(|_| self.refuse(Gate::Entry, format!("it does not export `{}`", v1::SYMBOL)))?;
+        // SAFETY: the library stays open for ever, so the address outlives the symbol.
+        let entry = unsafe { entry.try_as_raw_ptr() }
             .ok_or_else(|| self.refuse(Gate::Entry, format!("`{}` is a NULL symbol", v1::SYMBOL)))?
             .cast::<v1::Entry>();
         std::mem::forget(library);
@@ -215,7 +249,9 @@ impl FolderBytes {
         // SAFETY: the contract makes `manifest` readable for ever; unlawful pairs and non-UTF-8 are refused.
         match unsafe { entry.manifest.text() } {
             Some(text) if text == manifest => {}
-            Some(_) => return Err(self.refuse(Gate::Manifest, "the manifest it carries is not the plugin.toml beside it")),
+            Some(_) => {
+                return Err(self.refuse(Gate::Manifest, "the manifest it carries is not the plugin.toml beside it"));
+            }
             None => return Err(self.refuse(Gate::Manifest, "the manifest it carries is not text")),
         }
         // SAFETY: `extension` is pure and may be called at any time; a table under this name is a `LayoutTable`.
@@ -223,7 +259,8 @@ impl FolderBytes {
             extension(v1::Str::EMPTY, v1::Str::new(layout::NAME.as_bytes())).cast::<layout::LayoutTable>().as_ref()
         };
         if let Some(table) = table {
-            layout::check(table).map_err(|why| self.refuse(Gate::Layout, format!("its structs are laid out differently: {why}")))?;
+            layout::check(table)
+                .map_err(|why| self.refuse(Gate::Layout, format!("its structs are laid out differently: {why}")))?;
         }
         // SAFETY: as for `manifest`.
         let built_by = unsafe { entry.built_by.text() }.unwrap_or("unknown").to_owned();
@@ -238,18 +275,6 @@ pub struct Library {
     pub entry: &'static v1::Entry,
     /// What built it, as it says itself.
     pub built_by: String,
-}
-
-/// The digest of a folder from its files' relative paths and content digests, given in sorted order.
-pub fn folder_digest<'a>(files: impl Iterator<Item = (&'a Path, [u8; 32])>) -> String {
-    let mut all = Sha256::new();
-    for (path, digest) in files {
-        let path = path.as_os_str().as_encoded_bytes();
-        all.update((path.len() as u64).to_le_bytes());
-        all.update(path);
-        all.update(digest);
-    }
-    hex::encode(all.finalize())
 }
 
 fn first_line(error: &libloading::Error) -> String {
@@ -280,7 +305,8 @@ fn read_section(bytes: &[u8]) -> Result<section::Section, (Gate, String)> {
         return Err(bad("is not a shared library"));
     }
     let size = bytes.len() as u64;
-    let programs = header.program_headers(endian, bytes).map_err(|_| bad("is truncated: its program headers lie outside"))?;
+    let programs =
+        header.program_headers(endian, bytes).map_err(|_| bad("is truncated: its program headers lie outside"))?;
     for program in programs {
         let end = program.p_offset(endian).checked_add(program.p_filesz(endian));
         if end.is_none_or(|end| end > size) {

@@ -7,6 +7,7 @@ pub mod builtin;
 pub mod caps;
 pub mod card;
 pub mod hashes;
+pub mod library;
 pub mod lock;
 pub mod manifest;
 pub mod params;

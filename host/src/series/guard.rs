@@ -214,9 +214,7 @@ fn guess_encoding(bytes: &[u8]) -> Option<(String, Encoding)> {
     let vr = VR::from_binary([head[4], head[5]]);
     match (head[0], head[1], vr) {
         (8, 0, Some(_)) => Some((uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), Encoding::EXPLICIT_LE)),
-        (0, 8, Some(_)) => {
-            Some((EXPLICIT_BE.to_owned(), Encoding { explicit: true, big_endian: true }))
-        }
+        (0, 8, Some(_)) => Some((EXPLICIT_BE.to_owned(), Encoding { explicit: true, big_endian: true })),
         (8, 0, None) => {
             let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
             let known = StandardDataDictionary.by_tag(Tag(8, u16::from_le_bytes([head[2], head[3]]))).is_some();
@@ -396,7 +394,10 @@ impl<'a> Walk<'a> {
         if un && !open.is_empty() {
             return Err(Fault::new(
                 "un-sequence",
-                format!("element {} at byte {at}: a sequence of unknown VR inside another is not supported", header.tag),
+                format!(
+                    "element {} at byte {at}: a sequence of unknown VR inside another is not supported",
+                    header.tag
+                ),
             ));
         }
         if undefined && !un && !matches!(header.vr, VR::SQ) && !(in_implicit || !self.encoding.explicit) {
@@ -521,7 +522,10 @@ impl<'a> Walk<'a> {
         let Some(vr) = VR::from_binary([raw[0], raw[1]]) else {
             return Err(Fault::new(
                 "bad-vr",
-                format!("element {tag} at byte {at} has no known value representation (bytes {:02x} {:02x})", raw[0], raw[1]),
+                format!(
+                    "element {tag} at byte {at} has no known value representation (bytes {:02x} {:02x})",
+                    raw[0], raw[1]
+                ),
             ));
         };
         if is_short(vr) {
@@ -543,10 +547,7 @@ fn implicit_vr(tag: Tag) -> VR {
 /// VRs whose length field has 16 bits (PS3.5 7.1.2).
 fn is_short(vr: VR) -> bool {
     use VR::*;
-    matches!(
-        vr,
-        AE | AS | AT | CS | DA | DS | DT | FL | FD | IS | LO | LT | PN | SH | SL | SS | ST | TM | UI | UL | US
-    )
+    matches!(vr, AE | AS | AT | CS | DA | DS | DT | FL | FD | IS | LO | LT | PN | SH | SL | SS | ST | TM | UI | UL | US)
 }
 
 fn bad(at: usize, tag: Tag, what: &str) -> Fault {

@@ -7,7 +7,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 
-use super::facts::{FrameFacts, Facts};
+use super::facts::{Facts, FrameFacts};
 use super::guard::{self, Outline};
 use super::pixel::{self, PixelModule, Stored};
 use super::record::{Fault, InstanceRecord, SeriesKind, SeriesRecord};

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dicom_dictionary_std::{tags, uids};
 use rayon::prelude::*;
@@ -34,6 +33,12 @@ pub struct ScanOptions {
     /// What may be mended.
     #[serde(default)]
     pub repair: Vec<Repair>,
+    /// Folders that are not looked into, absolute: a run's own output.
+    #[serde(default)]
+    pub exclude: Vec<PathBuf>,
+    /// Files that are passed over because an earlier scan died on them.
+    #[serde(default)]
+    pub poisonous: Vec<PathBuf>,
 }
 
 /// A file to look at.
@@ -84,24 +89,20 @@ enum Found {
 }
 
 /// Scans folders (or single files) for series. Symbolic links below a root are not followed, special files are not
-/// opened; each is listed in `skipped`, with everything else that is no image of a volume. `on_progress` gets
-/// (files done, files) and may be called from several threads.
+/// opened; each is listed in `skipped`, with everything else that is no image of a volume. `on_file` is
+/// told each file before it is opened, and may be called from several threads.
 ///
 /// # Errors
 /// `no-input` for a root that does not exist or cannot be read. Everything else is told in the report.
-pub fn scan(
-    roots: &[PathBuf],
-    options: &ScanOptions,
-    on_progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<ScanReport, Fault> {
-    let candidates = candidates(roots)?;
-    let (done, total) = (AtomicUsize::new(0), candidates.len());
+pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) + Sync)) -> Result<ScanReport, Fault> {
+    let candidates = candidates(roots, options)?;
+    let total = candidates.len();
     let found: Vec<Found> = candidates
         .par_iter()
         .enumerate()
         .map(|(input, candidate)| {
+            on_file(&candidate.path);
             let found = look_at(candidate, input).unwrap_or_else(|fault| Found::Skipped { fault, damaged: false });
-            on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             found
         })
         .collect();
@@ -136,20 +137,26 @@ pub fn scan(
 }
 
 /// Every file below the roots, sorted by root and path.
-fn candidates(roots: &[PathBuf]) -> Result<Vec<Candidate>, Fault> {
+fn candidates(roots: &[PathBuf], options: &ScanOptions) -> Result<Vec<Candidate>, Fault> {
     let mut all = Vec::new();
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for (n, root) in roots.iter().enumerate() {
-        let no_input = |e: &std::io::Error| {
-            Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()))
-        };
+        let no_input =
+            |e: &std::io::Error| Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()));
         // Links in the path of the root itself are the user's choice.
         let root = root.canonicalize().map_err(|e| no_input(&e))?;
-        for entry in walkdir::WalkDir::new(&root).follow_links(false).sort_by_file_name() {
+        for entry in walkdir::WalkDir::new(&root)
+            .follow_links(false)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(|e| !options.exclude.iter().any(|x| x == e.path()))
+        {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(e) if e.depth() == 0 => {
-                    return Err(e.io_error().map_or_else(|| Fault::new("no-input", "a folder cannot be read"), no_input));
+                    return Err(e
+                        .io_error()
+                        .map_or_else(|| Fault::new("no-input", "a folder cannot be read"), no_input));
                 }
                 Err(e) => {
                     let fault = Fault::new("unreadable", "the folder cannot be read");
@@ -164,6 +171,8 @@ fn candidates(roots: &[PathBuf]) -> Result<Vec<Candidate>, Fault> {
             }
             let passed_over = if kind.is_symlink() {
                 Some(Fault::new("symlink", "a symbolic link is not followed"))
+            } else if options.poisonous.iter().any(|p| p == entry.path()) {
+                Some(Fault::new("scan-crash", "an earlier attempt to read the file ended the reader"))
             } else if !kind.is_file() {
                 Some(Fault::new("not-a-file", "not a regular file"))
             } else {

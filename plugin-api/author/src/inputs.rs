@@ -162,6 +162,11 @@ impl<'a> Image<'a> {
         unsafe { Voxels::new(&self.item.tensor) }
     }
 
+    /// The voxel type, one of `gantry_abi::v1::dtype`.
+    pub fn dtype(&self) -> u32 {
+        self.item.tensor.dtype
+    }
+
     /// `[C, Z, Y, X]` of this call; in `begin`, of the whole volume.
     pub fn shape(&self) -> [usize; 4] {
         self.item.tensor.shape.map(|n| n.max(0) as usize)

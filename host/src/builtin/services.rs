@@ -1,0 +1,56 @@
+//! Asking the host's own services, and turning `series` faults into stage errors.
+
+use gantry_plugin::{Call, Error, Geometry, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::series::{self, Fault, SeriesRecord};
+
+/// The answer of `gantry.source/1`.
+#[derive(Deserialize)]
+pub struct Source {
+    /// The series of this case.
+    pub source: SeriesRecord,
+    /// The run's input folders.
+    pub roots: Vec<std::path::PathBuf>,
+}
+
+/// Asks a service that answers with JSON.
+///
+/// # Errors
+/// If the host refuses, or its answer is not of the wanted form.
+pub fn ask<T: DeserializeOwned>(call: &Call, name: &str, request: &str) -> Result<T> {
+    let answer = call.service(name, request)?;
+    serde_json::from_str(&answer).map_err(|e| Error::service(format!("{name}: {e}")))
+}
+
+/// A fault of the data: the case is quarantined under the fault's code.
+pub fn refuse(fault: Fault) -> Error {
+    Error::bad_input(&fault.code, fault.text)
+}
+
+/// A series' geometry as it crosses the ABI: the frame of reference becomes a token.
+pub fn outgoing(geometry: &series::Geometry) -> Geometry {
+    let frame = geometry.frame_of_reference.as_deref().unwrap_or_default();
+    let digest: [u8; 32] = Sha256::digest(frame.as_bytes()).into();
+    let token = u64::from_le_bytes(std::array::from_fn(|i| digest[i])).max(1);
+    Geometry {
+        size: geometry.size,
+        affine: geometry.affine,
+        slice_origins_mm: geometry.slice_origins_mm.clone(),
+        frame: if frame.is_empty() { 0 } else { token },
+        ..Geometry::default()
+    }
+}
+
+/// A geometry that arrived over the ABI, for the functions of `series`.
+pub fn arriving(geometry: Geometry) -> series::Geometry {
+    series::Geometry {
+        size: geometry.size,
+        affine: geometry.affine,
+        slice_origins_mm: geometry.slice_origins_mm,
+        frame_of_reference: None,
+        z_unknown: geometry.size[0] == 1,
+    }
+}
