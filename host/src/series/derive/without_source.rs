@@ -65,6 +65,7 @@ pub fn new_ct_header(geometry: &Geometry, slice: usize, uids_of_case: &UidMaker)
         (tags::STUDY_ID, VR::SH),
         (tags::ACQUISITION_NUMBER, VR::IS),
         (tags::POSITION_REFERENCE_INDICATOR, VR::LO),
+        (tags::LATERALITY, VR::CS),
     ] {
         put(&mut header, tag, vr, PrimitiveValue::Empty);
     }

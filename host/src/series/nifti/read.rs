@@ -353,7 +353,7 @@ fn parse(bytes: &[u8; HEADER]) -> Result<NiftiHeader, Fault> {
         _ => return bad("this is no NIfTI-1 file: its magic code is missing"),
     }
     let header = NiftiHeader::from_reader(&bytes[..])
-        .or_else(|_| Err(Fault::new("nifti-format", "the NIfTI header cannot be read")))?;
+        .map_err(|_| Fault::new("nifti-format", "the NIfTI header cannot be read"))?;
     if header.sizeof_hdr != HEADER as i32 {
         return bad("the NIfTI header has two byte orders at once");
     }
