@@ -142,7 +142,8 @@ fn derive_series(name: &str, folder: &Path, repair: bool) {
             }
         }
         let padding = padding(slice);
-        let pixels = SlicePixels { index, values: &values, padding: &padding, rounding: Rounding::Nearest };
+        let pixels =
+            SlicePixels { index, values: &values, padding: &padding, rounding: Rounding::Nearest, frame: None };
         let derived = derive_instance(&slice.header, &ctx, &pixels).unwrap();
         out.write(&format!("{:04}.dcm", index + 1), &derived.to_bytes().unwrap()).unwrap();
         let is_padding = |i: usize| padding.iter().any(|p| p.start == i);
@@ -168,7 +169,7 @@ fn derive_series(name: &str, folder: &Path, repair: bool) {
     let again = read(folder);
     let values = physical(&again[0]);
     let once = |s: &Slice| {
-        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest, frame: None };
         derive_instance(&s.header, &ctx, &pixels).unwrap().to_bytes().unwrap()
     };
     assert_eq!(once(&slices[0]), once(&again[0]));
@@ -273,7 +274,7 @@ fn nifti_becomes_a_series() {
     let plane = ct.geometry.size[1] * ct.geometry.size[2];
     for (index, values) in ct.voxels.chunks_exact(plane).enumerate() {
         let header = new_ct_header(&ct.geometry, index, &ctx.uids).unwrap();
-        let pixels = SlicePixels { index, values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index, values, padding: &[], rounding: Rounding::Nearest, frame: None };
         let derived = derive_instance(&header, &ctx, &pixels).unwrap();
         assert_eq!(derived.clamped, 0);
         out.write(&format!("{:04}.dcm", index + 1), &derived.to_bytes().unwrap()).unwrap();

@@ -191,7 +191,10 @@ def main():
         for key in sorted(set(source) & set(derived)):
             path, ds = derived[key]
             original_path, original = source[key]
-            check_instance(report, path, ds, original, args)
+            try:
+                check_instance(report, path, ds, original, args)
+            except (AttributeError, KeyError, IndexError, ValueError) as error:
+                report.check("V7", False, f"{path.name}: {type(error).__name__}: {error}")
             baseline = original_path
             if not whole_source:
                 baseline = Path(scratch) / original_path.name

@@ -92,7 +92,7 @@ fn header() -> InMemDicomObject {
 const VALUES: [f32; 6] = [-1024.0, -1000.4, 0.0, 40.5, 3071.0, 9000.0];
 
 fn slice<'a>(values: &'a [f32], padding: &'a [PaddingRun]) -> SlicePixels<'a> {
-    SlicePixels { index: 4, values, padding, rounding: Rounding::Nearest }
+    SlicePixels { index: 4, values, padding, rounding: Rounding::Nearest, frame: None }
 }
 
 fn derive(h: &InMemDicomObject, ctx: &DerivationContext) -> DerivedInstance {
@@ -288,6 +288,43 @@ fn padding_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn padding_runs_of_a_decoded_slice() {
+    let run = |start, len, stored| PaddingRun { start, len, stored };
+    let stored = [5, 5, 6, 9, 7, 7];
+    assert_eq!(PaddingRun::of(&[0..3, 4..6], (5, 8), &stored), [run(0, 2, 5), run(2, 1, 6), run(4, 2, 7)]);
+    // One value, which does not fit the stored bits: the header's is the whole cell.
+    assert_eq!(PaddingRun::of(std::slice::from_ref(&(0..2)), (-2000, -2000), &stored), [run(0, 2, -2000)]);
+    assert_eq!(PaddingRun::of(std::slice::from_ref(&(4..9)), (5, 8), &stored), [run(4, 2, 7)]);
+    // High bit 15: a padding value that fits is shifted with the others, a whole cell is not.
+    let c = PixelCoding { columns: 3, ..coding(false, 12, 15, 1.0, 0.0) };
+    let padding = [run(0, 1, 7), run(1, 1, 0xF830)];
+    let pixels =
+        SlicePixels { index: 0, values: &[0.0, 0.0, 1.0], padding: &padding, rounding: Rounding::Nearest, frame: None };
+    assert_eq!(pixels.encode(&c).unwrap().samples, [0x0070, 0xF830, 0x0010]);
+}
+
+#[test]
+fn frames_of_enhanced_files() {
+    let mut h = header();
+    let image_type = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"].map(str::to_owned);
+    put(&mut h, tags::IMAGE_TYPE, VR::CS, PrimitiveValue::Strs(C::from_vec(image_type.to_vec())));
+    put(&mut h, tags::VOLUMETRIC_PROPERTIES, VR::CS, "VOLUME");
+    let frame = Some(SourceFrame { sop_class: uids::ENHANCED_CT_IMAGE_STORAGE, index: 4 });
+    let pixels = SlicePixels { frame, ..slice(&VALUES, &[]) };
+    let d = derive_instance(&h, &context(), &pixels).unwrap();
+    let source = &items(&d.object, tags::SOURCE_IMAGE_SEQUENCE)[0];
+    assert_eq!(text_of(source, tags::REFERENCED_SOP_CLASS_UID), uids::ENHANCED_CT_IMAGE_STORAGE);
+    assert_eq!(text_of(source, tags::REFERENCED_FRAME_NUMBER), "5");
+    assert_eq!(text_of(&d.object, tags::IMAGE_TYPE), "DERIVED\\SECONDARY\\AXIAL");
+    assert_eq!(text_of(&d.object, tags::SOP_CLASS_UID), uids::CT_IMAGE_STORAGE);
+    assert!(d.object.get(tags::KVP).is_some() && d.object.get(tags::VOLUMETRIC_PROPERTIES).is_none());
+    // An MR frame does not tell the Scanning Sequence a classic MR image must have.
+    put(&mut h, tags::SOP_CLASS_UID, VR::UI, uids::MR_IMAGE_STORAGE);
+    let fault = derive_instance(&h, &context(), &pixels).unwrap_err();
+    assert!(fault.code == "sop-class" && fault.text.contains("Scanning Sequence"), "{fault}");
+}
+
+#[test]
 fn bad_headers_and_voxels_are_named() {
     let ctx = context();
     let with = |change: &dyn Fn(&mut InMemDicomObject)| {
@@ -388,10 +425,14 @@ fn untouched_voxels_round_trip_exactly() {
                 let base = coding(signed, 16, 15, slope, intercept);
                 let (lo, hi) = base.stored_range();
                 let stored: Vec<i32> = (lo..=hi).collect();
-                let values: Vec<f32> = stored.iter().map(|&s| base.physical(s)).collect();
-                let one_row = PixelCoding { columns: values.len(), ..base };
-                for rounding in [Rounding::Nearest, Rounding::Truncate] {
-                    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding };
+                // As this module computes them, and as readers do that compute in f32 throughout.
+                let once = stored.iter().map(|&s| base.physical(s)).collect();
+                let f32s = stored.iter().map(|&s| s as f32 * slope as f32 + intercept as f32).collect();
+                let roundings = [Rounding::Nearest, Rounding::Truncate];
+                let ways: [Vec<f32>; 2] = [once, f32s];
+                for (values, rounding) in ways.iter().flat_map(|w| roundings.map(|r| (w, r))) {
+                    let one_row = PixelCoding { columns: values.len(), ..base };
+                    let pixels = SlicePixels { index: 0, values, padding: &[], rounding, frame: None };
                     let encoded = pixels.encode(&one_row).unwrap();
                     let back = encoded.samples.iter().map(|&s| if signed { i32::from(s as i16) } else { s.into() });
                     assert!(back.eq(stored.iter().copied()), "{signed} {slope} {intercept} {rounding:?}");
@@ -401,14 +442,14 @@ fn untouched_voxels_round_trip_exactly() {
             }
         }
     }
-    assert_eq!(tried, 2 * 6 * 5 * 2 * 65536);
+    assert_eq!(tried, 2 * 6 * 5 * 4 * 65536);
 }
 
 #[test]
 fn bits_above_the_stored_ones() {
     let encode = |coding: PixelCoding, values: &[f32]| {
         let coding = PixelCoding { columns: values.len(), ..coding };
-        let pixels = SlicePixels { index: 0, values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index: 0, values, padding: &[], rounding: Rounding::Nearest, frame: None };
         let encoded = pixels.encode(&coding).unwrap();
         (encoded.samples, encoded.clamped)
     };
@@ -426,7 +467,7 @@ fn bits_above_the_stored_ones() {
 fn truncation_goes_toward_physical_zero() {
     let c = PixelCoding { columns: 6, ..coding(false, 16, 15, 1.0, -1024.0) };
     let values = [10.9, -10.9, 0.9, -0.9, 10.0, -10.0];
-    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Truncate };
+    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Truncate, frame: None };
     let stored: Vec<i32> = pixels.encode(&c).unwrap().samples.iter().map(|&s| i32::from(s) - 1024).collect();
     assert_eq!(stored, [10, -10, 0, 0, 10, -10]);
 }
@@ -443,7 +484,7 @@ proptest! {
     ) {
         let c = coding(signed, bits, bits - 1, slope, intercept);
         let values = [value];
-        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest, frame: None };
         let encoded = pixels.encode(&c).unwrap();
         let stored = if signed { i32::from(encoded.samples[0] as i16) } else { i32::from(encoded.samples[0]) };
         let (lo, hi) = c.stored_range();
