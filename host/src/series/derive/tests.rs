@@ -287,6 +287,53 @@ fn padding_comes_back_bit_for_bit() {
     assert!(d.object.get(tags::SMALLEST_IMAGE_PIXEL_VALUE).is_none());
 }
 
+/// Patient's names in every kind of character set come out with the bytes they came in with.
+#[test]
+fn names_keep_their_bytes() {
+    use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+    let element = |tag: Tag, vr: &[u8; 2], value: &[u8]| {
+        let mut value = value.to_vec();
+        value.extend((value.len() % 2 == 1).then_some(b' '));
+        let mut bytes = [tag.group().to_le_bytes(), tag.element().to_le_bytes()].concat();
+        bytes.extend_from_slice(vr);
+        bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&value);
+        bytes
+    };
+    // Examples of PS3.5 annexes H, I and J, and the western, Chinese and Unicode sets.
+    let kanji: &[u8] = b"Yamada^Tarou=\x1B$B;3ED\x1B(B^\x1B$BB@O:\x1B(B=\x1B$B$d$^$@\x1B(B^\x1B$B$?$m$&\x1B(B";
+    let hangul: &[u8] = b"Hong^Gildong=\x1B$)C\xFB\xF3^\x1B$)C\xD1\xCE\xD4\xD7=\x1B$)C\xC8\xAB^\x1B$)C\xB1\xE6\xB5\xBF";
+    let katakana: &[u8] = b"\xD4\xCF\xC0\xDE^\xC0\xDB\xB3=\x1B$B;3ED\x1B(J^\x1B$BB@O:\x1B(J";
+    let mut changed = Vec::new();
+    for (charset, name) in [
+        (&b"ISO_IR 100"[..], &b"Buc^J\xE9r\xF4me"[..]),
+        (b"ISO_IR 101", b"Novotn\xFD^Ji\xF8\xED"),
+        (b"ISO_IR 144", b"\xBB\xEE\xDACe\xDC\xD1yp\xD3"),
+        (b"ISO_IR 126", b"\xC4\xE9\xEF\xED\xF5\xF3\xE9\xEF\xF2"),
+        (b"ISO_IR 192", "Wang^XiaoDong=王^小東".as_bytes()),
+        (b"GB18030", b"Wang^XiaoDong=\xCD\xF5^\xD0\xA1\xB6\xAB"),
+        (b"\\ISO 2022 IR 87", kanji),
+        (b"ISO 2022 IR 6\\ISO 2022 IR 87", kanji),
+        (b"ISO 2022 IR 13\\ISO 2022 IR 87", katakana),
+        (b"\\ISO 2022 IR 149", hangul),
+        (b"ISO 8859-1", b"J\xE9r\xF4me"),
+        (b"", b"J\xE9r\xF4me"),
+    ] {
+        let set = element(tags::SPECIFIC_CHARACTER_SET, b"CS", charset);
+        let patient = element(tags::PATIENT_NAME, b"PN", name);
+        let bytes = [set, patient.clone()].concat();
+        let mut h = InMemDicomObject::read_dataset_with_ts(&bytes[..], &EXPLICIT_VR_LITTLE_ENDIAN.erased()).unwrap();
+        for e in header().into_iter().filter(|e| dicom_core::header::Header::tag(e) != tags::PATIENT_NAME) {
+            h.put(e);
+        }
+        let written = derive(&h, &context()).to_bytes();
+        if !written.is_ok_and(|w| w.windows(patient.len()).any(|w| w == patient)) {
+            changed.push(String::from_utf8_lossy(charset).into_owned());
+        }
+    }
+    assert_eq!(changed, [""; 0]);
+}
+
 #[test]
 fn padding_runs_of_a_decoded_slice() {
     let run = |start, len, stored| PaddingRun { start, len, stored };
