@@ -16,6 +16,7 @@ use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::meta::FileMetaTableBuilder;
 use dicom_object::{FileDicomObject, InMemDicomObject};
+use serde::{Deserialize, Serialize};
 
 use super::record::Fault;
 use super::uid::UidMaker;
@@ -34,7 +35,8 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1955384078651956402955039086314
 pub const IMPLEMENTATION_VERSION_NAME: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
 
 /// What the chain made of the image, from the checkpoint cards: decides the label that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Nature {
     /// Computed from the source by an arithmetic rule.
     Derived,
@@ -45,18 +47,20 @@ pub enum Nature {
 }
 
 /// A network that took part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReference {
     /// Name on its card.
     pub name: String,
     /// Version on its card or of the plugin that runs it; may be empty.
+    #[serde(default)]
     pub version: String,
     /// SHA-256 of its weights, hexadecimal; the first 16 digits are written.
     pub sha256: String,
 }
 
 /// Operations of the chain that a DICOM code describes truly (context group 7203).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DerivationCodes {
     /// A mask chose pixel by pixel between images: 113047.
     pub masked: bool,
