@@ -5,6 +5,7 @@
 //! C.7.6.1 (General Image), C.12.1 (SOP Common), C.7.6.3 (Image Pixel). One output instance per arriving instance.
 
 mod coding;
+mod frames;
 mod pixels;
 mod stale;
 mod text;
@@ -15,11 +16,12 @@ use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::meta::FileMetaTableBuilder;
 use dicom_object::{FileDicomObject, InMemDicomObject};
+use serde::{Deserialize, Serialize};
 
 use super::record::Fault;
 use super::uid::UidMaker;
 pub use coding::PixelCoding;
-pub use pixels::{PaddingRun, Rounding, SlicePixels};
+pub use pixels::{PaddingRun, Rounding, SlicePixels, SourceFrame};
 pub use text::{SYNTHETIC_COMMENT, series_description};
 pub use without_source::new_ct_header;
 
@@ -33,7 +35,8 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1955384078651956402955039086314
 pub const IMPLEMENTATION_VERSION_NAME: &str = concat!("GANTRY_", env!("CARGO_PKG_VERSION"));
 
 /// What the chain made of the image, from the checkpoint cards: decides the label that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Nature {
     /// Computed from the source by an arithmetic rule.
     Derived,
@@ -44,18 +47,20 @@ pub enum Nature {
 }
 
 /// A network that took part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReference {
     /// Name on its card.
     pub name: String,
     /// Version on its card or of the plugin that runs it; may be empty.
+    #[serde(default)]
     pub version: String,
     /// SHA-256 of its weights, hexadecimal; the first 16 digits are written.
     pub sha256: String,
 }
 
 /// Operations of the chain that a DICOM code describes truly (context group 7203).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DerivationCodes {
     /// A mask chose pixel by pixel between images: 113047.
     pub masked: bool,
@@ -164,7 +169,10 @@ pub fn derive_instance(
     put(&mut out, tags::SERIES_INSTANCE_UID, VR::UI, ctx.uids.series(&text_of(header, tags::SERIES_INSTANCE_UID)));
     repair_uids(&mut out, ctx)?;
 
-    image_type(header, &mut out, sop_class);
+    if slice.frame.is_some() {
+        frames::make_classic(&mut out, sop_class)?;
+    }
+    image_type(header, &mut out, sop_class, slice.frame.is_some());
     put(&mut out, tags::SERIES_NUMBER, VR::IS, ctx.series_number.to_string());
     put(&mut out, tags::SERIES_DESCRIPTION, VR::LO, description);
     put(&mut out, tags::INSTANCE_NUMBER, VR::IS, (slice.index + 1).to_string());
@@ -179,7 +187,7 @@ pub fn derive_instance(
     put(&mut out, tags::DERIVATION_DESCRIPTION, VR::ST, text::appended(&older, &derivation));
     let codes: Vec<InMemDicomObject> = ctx.codes.codes().map(|(value, meaning)| dcm_code(value, meaning)).collect();
     append_items(&mut out, tags::DERIVATION_CODE_SEQUENCE, codes, true);
-    source_image(&mut out, header, sop_class, &arriving_instance);
+    source_image(&mut out, header, sop_class, &arriving_instance, slice.frame);
     equipment(&mut out, ctx, &derivation, &moment);
     if synthetic {
         put(&mut out, tags::SYNTHETIC_DATA, VR::CS, "YES");
@@ -241,11 +249,12 @@ fn repair_uids(out: &mut InMemDicomObject, ctx: &DerivationContext) -> Result<()
     Ok(())
 }
 
-/// DERIVED, SECONDARY, then the arriving values from the third on; a missing third value is what the SOP class has
-/// for an ordinary slice.
-fn image_type(header: &InMemDicomObject, out: &mut InMemDicomObject, sop_class: &str) {
+/// DERIVED, SECONDARY, then the arriving values from the third on; a missing third value, and one of a multi-frame
+/// file (where it has another meaning), is what the SOP class has for an ordinary slice.
+fn image_type(header: &InMemDicomObject, out: &mut InMemDicomObject, sop_class: &str, of_frame: bool) {
     let mut values = vec!["DERIVED".to_owned(), "SECONDARY".to_owned()];
-    if let Some(element) = header.get(tags::IMAGE_TYPE)
+    if !of_frame
+        && let Some(element) = header.get(tags::IMAGE_TYPE)
         && let Ok(arriving) = element.value().to_multi_str()
     {
         values.extend(arriving.iter().skip(2).map(|v| v.trim().to_owned()));
@@ -264,15 +273,25 @@ fn image_type(header: &InMemDicomObject, out: &mut InMemDicomObject, sop_class: 
 }
 
 /// Replaces Source Image Sequence: the slice this one was computed from, and nothing further back.
-fn source_image(out: &mut InMemDicomObject, header: &InMemDicomObject, sop_class: &str, arriving_instance: &str) {
+fn source_image(
+    out: &mut InMemDicomObject,
+    header: &InMemDicomObject,
+    sop_class: &str,
+    arriving_instance: &str,
+    frame: Option<SourceFrame<'_>>,
+) {
     out.remove_element(tags::SOURCE_IMAGE_SEQUENCE);
     if arriving_instance.is_empty() {
         return;
     }
-    let class = Some(text_of(header, tags::SOP_CLASS_UID)).filter(|c| !c.is_empty());
+    let arriving = text_of(header, tags::SOP_CLASS_UID);
+    let class = frame.map(|f| f.sop_class).or(Some(arriving.as_str())).filter(|c| !c.is_empty());
     let mut item = InMemDicomObject::new_empty();
-    put(&mut item, tags::REFERENCED_SOP_CLASS_UID, VR::UI, class.as_deref().unwrap_or(sop_class));
+    put(&mut item, tags::REFERENCED_SOP_CLASS_UID, VR::UI, class.unwrap_or(sop_class));
     put(&mut item, tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, arriving_instance);
+    if let Some(frame) = frame {
+        put(&mut item, tags::REFERENCED_FRAME_NUMBER, VR::IS, (u64::from(frame.index) + 1).to_string());
+    }
     let purpose = dcm_code("121322", "Source image for image processing operation");
     put_sequence(&mut item, tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, vec![purpose]);
     put_sequence(out, tags::SOURCE_IMAGE_SEQUENCE, vec![item]);

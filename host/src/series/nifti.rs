@@ -14,6 +14,7 @@
 //! *Precision.* The header holds the affine as f32: positions are good to about 3e-5 mm at 500 mm from the origin.
 
 mod grid;
+mod header;
 mod read;
 mod write;
 

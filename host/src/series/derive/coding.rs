@@ -93,13 +93,11 @@ impl PixelCoding {
         Ok(coding)
     }
 
-    /// Physical values travel as f32. Where its rounding (2^-24 of the value) and that of the f32 sum could reach half
-    /// a stored step, an untouched voxel might come back as another one: refused.
+    /// Physical values travel as f32. Where that could move an untouched voxel by half a stored step, it might come
+    /// back as another one: refused.
     fn check_precision(&self) -> Result<(), Fault> {
         let (lo, hi) = self.stored_range();
-        let largest =
-            [lo, hi].map(|s| (f64::from(s) * self.slope + self.intercept).abs()).into_iter().fold(0., f64::max);
-        if largest * 2f64.powi(-23) >= 0.5 * self.slope.abs() {
+        if self.noise_steps(f64::from(lo)).max(self.noise_steps(f64::from(hi))) >= 0.5 {
             return Err(Fault::new(
                 "precision",
                 format!(
@@ -110,6 +108,13 @@ impl PixelCoding {
             ));
         }
         Ok(())
+    }
+
+    /// How far f32 arithmetic (`stored * slope + intercept`, the two constants and both results rounded) can have
+    /// moved a stored value, in stored steps: five roundings of at most 2^-24 of a product, the intercept or a sum.
+    pub(super) fn noise_steps(&self, stored: f64) -> f64 {
+        let (product, intercept) = ((stored * self.slope).abs(), self.intercept.abs());
+        2f64.powi(-24) * (3.0 * product + 2.0 * intercept) * (1.0 + 1e-6) / self.slope.abs()
     }
 
     /// Smallest and largest stored value that Bits Stored can hold.

@@ -4,6 +4,8 @@
 //! Bits Stored can hold (never wrapped). A voxel that no stage touched comes back as the stored value it had; see
 //! `PixelCoding::from_header` for where that could fail and is refused.
 
+use std::ops::Range;
+
 use super::coding::PixelCoding;
 use crate::series::record::Fault;
 
@@ -25,8 +27,27 @@ pub struct PaddingRun {
     pub start: usize,
     /// Number of pixels.
     pub len: usize,
-    /// The stored value they all have; its low Bits Allocated bits are written back as they are.
+    /// What they all hold: a stored value, or, where it does not fit in Bits Stored (a frequent fault of scanners),
+    /// the whole allocated cell, whose low Bits Allocated bits are then written as they are.
     pub stored: i32,
+}
+
+impl PaddingRun {
+    /// The runs of a decoded slice: `runs` are the padded pixels, ascending; `range` the smallest and largest padding
+    /// value as the header gives them; `stored` the stored values `[Y, X]`. One padding value is taken from the header,
+    /// a range from the pixels; neighbours with the same value make one run.
+    pub fn of(runs: &[Range<usize>], range: (i32, i32), stored: &[i32]) -> Vec<Self> {
+        let mut out: Vec<Self> = Vec::new();
+        for pixel in runs.iter().cloned().flatten() {
+            let value = if range.0 == range.1 { Some(&range.0) } else { stored.get(pixel) };
+            let Some(&value) = value else { continue };
+            match out.last_mut() {
+                Some(run) if run.stored == value && run.start + run.len == pixel => run.len += 1,
+                _ => out.push(Self { start: pixel, len: 1, stored: value }),
+            }
+        }
+        out
+    }
 }
 
 /// The new content of one slice.
@@ -40,6 +61,17 @@ pub struct SlicePixels<'a> {
     pub padding: &'a [PaddingRun],
     /// How to round.
     pub rounding: Rounding,
+    /// Set where the header is that of one frame of a multi-frame file, made into a single-frame one.
+    pub frame: Option<SourceFrame<'a>>,
+}
+
+/// The frame of a multi-frame file that a header was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceFrame<'a> {
+    /// SOP Class UID of the file.
+    pub sop_class: &'a str,
+    /// The frame, counted from 0.
+    pub index: u32,
 }
 
 /// Stored samples as they go into the file.
@@ -115,9 +147,9 @@ impl SlicePixels<'_> {
             out.samples.push((stored << shift) as u16);
         }
         for run in self.padding {
-            for sample in out.samples.iter_mut().skip(run.start).take(run.len) {
-                *sample = (run.stored << shift) as u16;
-            }
+            let shift = if (lo..=hi).contains(&run.stored) { shift } else { 0 };
+            let sample = (run.stored << shift) as u16;
+            out.samples.get_mut(run.start..run.start + run.len).unwrap_or_default().fill(sample);
         }
         Ok(out)
     }
@@ -126,10 +158,8 @@ impl SlicePixels<'_> {
 /// The stored value whose physical value is nearest to `steps`'s, not beyond it as seen from physical zero.
 fn truncate(steps: f64, coding: &PixelCoding) -> f64 {
     let nearest = steps.round();
-    let physical = steps * coding.slope + coding.intercept;
     // What f32 can have done to an exact stored value.
-    let noise = (physical.abs() * 2f64.powi(-23) / coding.slope.abs()).min(0.5);
-    if (steps - nearest).abs() <= noise {
+    if (steps - nearest).abs() <= coding.noise_steps(nearest).min(0.5) {
         return nearest;
     }
     // Toward physical zero is toward the stored value of physical zero.

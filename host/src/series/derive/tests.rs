@@ -92,7 +92,7 @@ fn header() -> InMemDicomObject {
 const VALUES: [f32; 6] = [-1024.0, -1000.4, 0.0, 40.5, 3071.0, 9000.0];
 
 fn slice<'a>(values: &'a [f32], padding: &'a [PaddingRun]) -> SlicePixels<'a> {
-    SlicePixels { index: 4, values, padding, rounding: Rounding::Nearest }
+    SlicePixels { index: 4, values, padding, rounding: Rounding::Nearest, frame: None }
 }
 
 fn derive(h: &InMemDicomObject, ctx: &DerivationContext) -> DerivedInstance {
@@ -287,6 +287,90 @@ fn padding_comes_back_bit_for_bit() {
     assert!(d.object.get(tags::SMALLEST_IMAGE_PIXEL_VALUE).is_none());
 }
 
+/// Patient's names in every kind of character set come out with the bytes they came in with.
+#[test]
+fn names_keep_their_bytes() {
+    use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+    let element = |tag: Tag, vr: &[u8; 2], value: &[u8]| {
+        let mut value = value.to_vec();
+        value.extend((value.len() % 2 == 1).then_some(b' '));
+        let mut bytes = [tag.group().to_le_bytes(), tag.element().to_le_bytes()].concat();
+        bytes.extend_from_slice(vr);
+        bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&value);
+        bytes
+    };
+    // Examples of PS3.5 annexes H, I and J, and the western, Chinese and Unicode sets.
+    let kanji: &[u8] = b"Yamada^Tarou=\x1B$B;3ED\x1B(B^\x1B$BB@O:\x1B(B=\x1B$B$d$^$@\x1B(B^\x1B$B$?$m$&\x1B(B";
+    let hangul: &[u8] = b"Hong^Gildong=\x1B$)C\xFB\xF3^\x1B$)C\xD1\xCE\xD4\xD7=\x1B$)C\xC8\xAB^\x1B$)C\xB1\xE6\xB5\xBF";
+    let katakana: &[u8] = b"\xD4\xCF\xC0\xDE^\xC0\xDB\xB3=\x1B$B;3ED\x1B(J^\x1B$BB@O:\x1B(J";
+    let mut changed = Vec::new();
+    for (charset, name) in [
+        (&b"ISO_IR 100"[..], &b"Buc^J\xE9r\xF4me"[..]),
+        (b"ISO_IR 101", b"Novotn\xFD^Ji\xF8\xED"),
+        (b"ISO_IR 144", b"\xBB\xEE\xDACe\xDC\xD1yp\xD3"),
+        (b"ISO_IR 126", b"\xC4\xE9\xEF\xED\xF5\xF3\xE9\xEF\xF2"),
+        (b"ISO_IR 192", "Wang^XiaoDong=王^小東".as_bytes()),
+        (b"GB18030", b"Wang^XiaoDong=\xCD\xF5^\xD0\xA1\xB6\xAB"),
+        (b"\\ISO 2022 IR 87", kanji),
+        (b"ISO 2022 IR 6\\ISO 2022 IR 87", kanji),
+        (b"ISO 2022 IR 13\\ISO 2022 IR 87", katakana),
+        (b"\\ISO 2022 IR 149", hangul),
+        (b"ISO 8859-1", b"J\xE9r\xF4me"),
+        (b"", b"J\xE9r\xF4me"),
+    ] {
+        let set = element(tags::SPECIFIC_CHARACTER_SET, b"CS", charset);
+        let patient = element(tags::PATIENT_NAME, b"PN", name);
+        let bytes = [set, patient.clone()].concat();
+        let mut h = InMemDicomObject::read_dataset_with_ts(&bytes[..], &EXPLICIT_VR_LITTLE_ENDIAN.erased()).unwrap();
+        for e in header().into_iter().filter(|e| dicom_core::header::Header::tag(e) != tags::PATIENT_NAME) {
+            h.put(e);
+        }
+        let written = derive(&h, &context()).to_bytes();
+        if !written.is_ok_and(|w| w.windows(patient.len()).any(|w| w == patient)) {
+            changed.push(String::from_utf8_lossy(charset).into_owned());
+        }
+    }
+    assert_eq!(changed, [""; 0]);
+}
+
+#[test]
+fn padding_runs_of_a_decoded_slice() {
+    let run = |start, len, stored| PaddingRun { start, len, stored };
+    let stored = [5, 5, 6, 9, 7, 7];
+    assert_eq!(PaddingRun::of(&[0..3, 4..6], (5, 8), &stored), [run(0, 2, 5), run(2, 1, 6), run(4, 2, 7)]);
+    // One value, which does not fit the stored bits: the header's is the whole cell.
+    assert_eq!(PaddingRun::of(std::slice::from_ref(&(0..2)), (-2000, -2000), &stored), [run(0, 2, -2000)]);
+    assert_eq!(PaddingRun::of(std::slice::from_ref(&(4..9)), (5, 8), &stored), [run(4, 2, 7)]);
+    // High bit 15: a padding value that fits is shifted with the others, a whole cell is not.
+    let c = PixelCoding { columns: 3, ..coding(false, 12, 15, 1.0, 0.0) };
+    let padding = [run(0, 1, 7), run(1, 1, 0xF830)];
+    let pixels =
+        SlicePixels { index: 0, values: &[0.0, 0.0, 1.0], padding: &padding, rounding: Rounding::Nearest, frame: None };
+    assert_eq!(pixels.encode(&c).unwrap().samples, [0x0070, 0xF830, 0x0010]);
+}
+
+#[test]
+fn frames_of_enhanced_files() {
+    let mut h = header();
+    let image_type = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"].map(str::to_owned);
+    put(&mut h, tags::IMAGE_TYPE, VR::CS, PrimitiveValue::Strs(C::from_vec(image_type.to_vec())));
+    put(&mut h, tags::VOLUMETRIC_PROPERTIES, VR::CS, "VOLUME");
+    let frame = Some(SourceFrame { sop_class: uids::ENHANCED_CT_IMAGE_STORAGE, index: 4 });
+    let pixels = SlicePixels { frame, ..slice(&VALUES, &[]) };
+    let d = derive_instance(&h, &context(), &pixels).unwrap();
+    let source = &items(&d.object, tags::SOURCE_IMAGE_SEQUENCE)[0];
+    assert_eq!(text_of(source, tags::REFERENCED_SOP_CLASS_UID), uids::ENHANCED_CT_IMAGE_STORAGE);
+    assert_eq!(text_of(source, tags::REFERENCED_FRAME_NUMBER), "5");
+    assert_eq!(text_of(&d.object, tags::IMAGE_TYPE), "DERIVED\\SECONDARY\\AXIAL");
+    assert_eq!(text_of(&d.object, tags::SOP_CLASS_UID), uids::CT_IMAGE_STORAGE);
+    assert!(d.object.get(tags::KVP).is_some() && d.object.get(tags::VOLUMETRIC_PROPERTIES).is_none());
+    // An MR frame does not tell the Scanning Sequence a classic MR image must have.
+    put(&mut h, tags::SOP_CLASS_UID, VR::UI, uids::MR_IMAGE_STORAGE);
+    let fault = derive_instance(&h, &context(), &pixels).unwrap_err();
+    assert!(fault.code == "sop-class" && fault.text.contains("Scanning Sequence"), "{fault}");
+}
+
 #[test]
 fn bad_headers_and_voxels_are_named() {
     let ctx = context();
@@ -388,10 +472,14 @@ fn untouched_voxels_round_trip_exactly() {
                 let base = coding(signed, 16, 15, slope, intercept);
                 let (lo, hi) = base.stored_range();
                 let stored: Vec<i32> = (lo..=hi).collect();
-                let values: Vec<f32> = stored.iter().map(|&s| base.physical(s)).collect();
-                let one_row = PixelCoding { columns: values.len(), ..base };
-                for rounding in [Rounding::Nearest, Rounding::Truncate] {
-                    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding };
+                // As this module computes them, and as readers do that compute in f32 throughout.
+                let once = stored.iter().map(|&s| base.physical(s)).collect();
+                let f32s = stored.iter().map(|&s| s as f32 * slope as f32 + intercept as f32).collect();
+                let roundings = [Rounding::Nearest, Rounding::Truncate];
+                let ways: [Vec<f32>; 2] = [once, f32s];
+                for (values, rounding) in ways.iter().flat_map(|w| roundings.map(|r| (w, r))) {
+                    let one_row = PixelCoding { columns: values.len(), ..base };
+                    let pixels = SlicePixels { index: 0, values, padding: &[], rounding, frame: None };
                     let encoded = pixels.encode(&one_row).unwrap();
                     let back = encoded.samples.iter().map(|&s| if signed { i32::from(s as i16) } else { s.into() });
                     assert!(back.eq(stored.iter().copied()), "{signed} {slope} {intercept} {rounding:?}");
@@ -401,14 +489,14 @@ fn untouched_voxels_round_trip_exactly() {
             }
         }
     }
-    assert_eq!(tried, 2 * 6 * 5 * 2 * 65536);
+    assert_eq!(tried, 2 * 6 * 5 * 4 * 65536);
 }
 
 #[test]
 fn bits_above_the_stored_ones() {
     let encode = |coding: PixelCoding, values: &[f32]| {
         let coding = PixelCoding { columns: values.len(), ..coding };
-        let pixels = SlicePixels { index: 0, values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index: 0, values, padding: &[], rounding: Rounding::Nearest, frame: None };
         let encoded = pixels.encode(&coding).unwrap();
         (encoded.samples, encoded.clamped)
     };
@@ -426,7 +514,7 @@ fn bits_above_the_stored_ones() {
 fn truncation_goes_toward_physical_zero() {
     let c = PixelCoding { columns: 6, ..coding(false, 16, 15, 1.0, -1024.0) };
     let values = [10.9, -10.9, 0.9, -0.9, 10.0, -10.0];
-    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Truncate };
+    let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Truncate, frame: None };
     let stored: Vec<i32> = pixels.encode(&c).unwrap().samples.iter().map(|&s| i32::from(s) - 1024).collect();
     assert_eq!(stored, [10, -10, 0, 0, 10, -10]);
 }
@@ -443,7 +531,7 @@ proptest! {
     ) {
         let c = coding(signed, bits, bits - 1, slope, intercept);
         let values = [value];
-        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest };
+        let pixels = SlicePixels { index: 0, values: &values, padding: &[], rounding: Rounding::Nearest, frame: None };
         let encoded = pixels.encode(&c).unwrap();
         let stored = if signed { i32::from(encoded.samples[0] as i16) } else { i32::from(encoded.samples[0]) };
         let (lo, hi) = c.stored_range();

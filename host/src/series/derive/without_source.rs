@@ -65,6 +65,7 @@ pub fn new_ct_header(geometry: &Geometry, slice: usize, uids_of_case: &UidMaker)
         (tags::STUDY_ID, VR::SH),
         (tags::ACQUISITION_NUMBER, VR::IS),
         (tags::POSITION_REFERENCE_INDICATOR, VR::LO),
+        (tags::LATERALITY, VR::CS),
     ] {
         put(&mut header, tag, vr, PrimitiveValue::Empty);
     }
@@ -107,8 +108,10 @@ pub(super) fn decimal_string(value: f64) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     };
-    (0..=16)
-        .flat_map(|digits| [trimmed(format!("{value:.digits$}")), format!("{value:.digits$e}")])
+    let fixed = (0..=16).map(|digits| trimmed(format!("{value:.digits$}")));
+    let scientific = (0..=16).map(|digits| format!("{value:.digits$e}"));
+    fixed
+        .chain(scientific)
         .filter(|text| text.len() <= 16)
         .min_by(|a, b| {
             let error = |t: &str| t.parse::<f64>().map_or(f64::INFINITY, |v| (v - value).abs());

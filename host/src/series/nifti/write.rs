@@ -9,8 +9,8 @@ use crate::series::record::Fault;
 
 /// Offset of the voxels: header and an empty extension flag.
 const VOXEL_OFFSET: usize = 352;
-/// Axes further from right angles than this cosine are not told by a qform.
-const MAX_SKEW: f64 = 1e-5;
+/// Axes further from right angles than this cosine are not told by a qform (0.05 mm over half a metre).
+const MAX_SKEW: f64 = 1e-4;
 /// NIFTI_XFORM_SCANNER_ANAT.
 const SCANNER: i16 = 1;
 
