@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 use crate::registry::caps::Term;
 use crate::registry::{PortSpec, Registry, StageSpec};
 
-use super::connect::is_required;
 use super::matching::{Edge, same};
 use super::value::{Cap, words};
 
@@ -76,7 +75,7 @@ fn converters<'r>(edge: &Edge<'_>, key: &str, registry: &'r Registry) -> Vec<&'r
         _ => false,
     };
     let takes = |spec: &StageSpec| {
-        let mut required = spec.inputs.iter().filter(|p| p.host.is_none() && is_required(p));
+        let mut required = spec.inputs.iter().filter(|p| p.host.is_none() && p.is_required());
         let (Some(only), None) = (required.next(), required.next()) else { return false };
         ["kind", "quantity", "modality"].iter().all(|k| {
             let accepted = only.caps.literal_texts(k);

@@ -43,6 +43,8 @@ pub fn build(document: &Document, registry: &Registry, site: &Site) -> (Option<G
     }
     Policies { document, drafts: &drafts, resolved: &resolved, site, registry, diagnostics: &mut diagnostics }.check();
     if any_error(&diagnostics) {
+        // What nothing reads may only be unread because of an error.
+        diagnostics.retain(|d| d.code != "unused-node");
         in_document_order(&mut diagnostics);
         return (None, diagnostics);
     }
@@ -151,7 +153,7 @@ fn believe_asserts(
             Some((slot, element)) => output_of(resolved, node, Some(slot))
                 .and_then(|o| o.each.get(element.unwrap_or(0)))
                 .map_or(Grid::Unknown, |o| o.grid.clone()),
-            None if drafts.get(node).is_some_and(|d| d.entry.is_none()) => Grid::Unknown,
+            None if resolved.get(node).is_none_or(Option::is_none) => Grid::Unknown,
             None => {
                 diagnostics.push(Diagnostic::error(
                     "unknown-port",

@@ -43,7 +43,7 @@ impl Connecting<'_, '_> {
         let draft = self.draft;
         let Some(spec) = draft.spec() else { return Vec::new() };
         let mut taken: Vec<Option<&FromDoc>> = vec![None; draft.inputs.len()];
-        let mut faulty = vec![false; draft.inputs.len()];
+        let mut faulty = vec![draft.doc.from_faulty; draft.inputs.len()];
         for from in &draft.doc.from {
             let Some(slot) = self.input_of(spec, from) else {
                 // What was meant for a misspelt port must not be reported as missing on the right one.
@@ -111,7 +111,7 @@ impl Connecting<'_, '_> {
             }
             return existing;
         }
-        let required: Vec<usize> = open.iter().filter(|(_, p)| is_required(p)).map(|(slot, _)| *slot).collect();
+        let required: Vec<usize> = open.iter().filter(|(_, p)| p.is_required()).map(|(slot, _)| *slot).collect();
         match (open.as_slice(), required.as_slice()) {
             ([(slot, _)], _) | (_, [slot]) => Some(*slot),
             ([], _) => {
@@ -428,14 +428,5 @@ impl Connecting<'_, '_> {
             return Connected { faulty: true, ..connected };
         }
         connected
-    }
-}
-
-/// True where a node cannot do without the input.
-pub(super) fn is_required(port: &PortSpec) -> bool {
-    match port.count {
-        Count::Optional => false,
-        Count::Many | Count::Named => port.min.unwrap_or(1) > 0,
-        _ => true,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::diagnostic::{At, Diagnostic};
+use crate::diagnostic::Diagnostic;
 use crate::registry::hashes::sha256_file;
 use crate::registry::lock::Lock;
 use crate::registry::{Origin, PluginFolder, Site};
@@ -31,7 +31,7 @@ impl Graph {
         let lock = match lock {
             Ok(lock) => lock,
             Err(error) => {
-                let at = self.plugins().first().map(|p| here(p)).unwrap_or(At::default());
+                let at = self.plugins().first().map(|p| here(p)).unwrap_or_default();
                 out.push(Diagnostic::error("lock-unreadable", error, at.label("pinned there")));
                 return out;
             }

@@ -215,7 +215,11 @@ impl<'a, 'b> Resolving<'a, 'b> {
             );
             return Known::unknown(at);
         }
-        by_card(card.to_owned(), cap.clone())
+        match own {
+            // The card only repeats it: the demand is the stage's.
+            Some(own) if matches!(&own.cap, Cap::Value(v) if matching::same(key, v, &cap.value)) => own,
+            _ => by_card(card.to_owned(), cap.clone()),
+        }
     }
 
     /// A term of a demand or an offer; `None` where what it refers to says nothing.

@@ -41,6 +41,8 @@ pub struct NodeDoc {
     pub stage: Text,
     /// What is connected, in document order.
     pub from: Vec<FromDoc>,
+    /// True where a part of `from` could not be read (reported); what is not in `from` was then not left out.
+    pub from_faulty: bool,
     /// Parameters as written, or as `--set` gave them.
     pub params: IndexMap<String, TomlValue>,
     /// Where each parameter's key stands.
@@ -304,10 +306,12 @@ impl NodeDoc {
         }
         let mut reader = Reader::new(table, format!("node `{}`", id.text));
         let stage = reader.required_string("stage", diagnostics);
+        let before = diagnostics.len();
         let from = match reader.take("from") {
             Some(entry) => read_from(&entry.value, diagnostics),
             None => Vec::new(),
         };
+        let from_faulty = diagnostics.len() > before;
         let mut params = IndexMap::new();
         let mut param_keys = IndexMap::new();
         if let Some(table) = reader.table("params", diagnostics) {
@@ -320,7 +324,18 @@ impl NodeDoc {
         let select = reader.table("select", diagnostics).map(|t| Select::read(t, &id.text, diagnostics));
         let asserts = reader.table("assert", diagnostics).map(|t| read_asserts(t, diagnostics)).unwrap_or_default();
         reader.finish(diagnostics);
-        Some(Self { id, stage: stage?, from, params, param_keys, select, select_at, asserts, at: table.at.clone() })
+        Some(Self {
+            id,
+            stage: stage?,
+            from,
+            from_faulty,
+            params,
+            param_keys,
+            select,
+            select_at,
+            asserts,
+            at: table.at.clone(),
+        })
     }
 }
 

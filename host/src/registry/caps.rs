@@ -161,9 +161,9 @@ impl CapsSpec {
                     }
                 }
                 (key, _) if KEYS.contains(&key) => {
-                    if let Some(term) = read_term(key, &entry.value, side, diagnostics) {
-                        caps.keys.insert(key.to_owned(), Cap { term, at: entry.value.at.clone() });
-                    }
+                    // A refused value is known to be there: what else depends on it is not reported as missing.
+                    let term = read_term(key, &entry.value, side, diagnostics).unwrap_or(Term::Dynamic);
+                    caps.keys.insert(key.to_owned(), Cap { term, at: entry.value.at.clone() });
                 }
                 (key, _) => unknown_cap(key, &entry.key_at, what, side, diagnostics),
             }

@@ -58,6 +58,11 @@ pub struct CardCap {
     pub at: At,
 }
 
+/// Caps of one port on a card.
+pub type CardCaps = IndexMap<String, CardCap>;
+/// Names of the elements of a named port, and where they stand.
+pub type ElementNames = (Vec<String>, At);
+
 /// `card.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Card {
@@ -82,9 +87,9 @@ pub struct Card {
     /// The weights.
     pub files: Vec<CardFile>,
     /// `[caps.<port>]`; `out` is an output whose name is an input's too, or the first output.
-    pub caps: IndexMap<String, IndexMap<String, CardCap>>,
+    pub caps: IndexMap<String, CardCaps>,
     /// `[caps.<port>] names`: the elements of a named port, in order.
-    pub names: IndexMap<String, (Vec<String>, At)>,
+    pub names: IndexMap<String, ElementNames>,
     /// The whole card as JSON: what a stage reads as `card.json`.
     pub json: Json,
     /// The start of the card.
@@ -217,13 +222,13 @@ impl Card {
     }
 
     /// What the card demands on input port `port`.
-    pub fn input_caps(&self, port: &str) -> Option<&IndexMap<String, CardCap>> {
+    pub fn input_caps(&self, port: &str) -> Option<&CardCaps> {
         self.caps.get(port)
     }
 
     /// What the card promises for output port `port`, where `shadowed` says that an input has the same name and `first`
     /// that it is the stage's first output.
-    pub fn output_caps(&self, port: &str, shadowed: bool, first: bool) -> Option<&IndexMap<String, CardCap>> {
+    pub fn output_caps(&self, port: &str, shadowed: bool, first: bool) -> Option<&CardCaps> {
         let own = if shadowed { None } else { self.caps.get(port) };
         own.or_else(|| if shadowed || first { self.caps.get("out") } else { None })
     }
@@ -233,7 +238,7 @@ fn read_caps(
     port: &str,
     table: &TomlTable,
     diagnostics: &mut Vec<Diagnostic>,
-) -> (IndexMap<String, CardCap>, Option<(Vec<String>, At)>) {
+) -> (CardCaps, Option<ElementNames>) {
     let mut reader = Reader::new(table, format!("[caps.{port}]"));
     let mut caps = IndexMap::new();
     for key in KEYS.into_iter().filter(|k| *k != "grid" && *k != "identity") {

@@ -201,9 +201,9 @@ impl StageSpec {
         self.inputs.iter().chain(&self.outputs).any(PortSpec::sees_headers)
     }
 
-    /// True for a stage without data inputs.
+    /// True for a stage that can run without any data input: it has none, or optional ones only.
     pub fn is_source(&self) -> bool {
-        self.inputs.iter().all(|p| p.host.is_some())
+        self.inputs.iter().all(|p| p.host.is_some() || !p.is_required())
     }
 
     /// The input that the string parameter `param` fills with a reference: the one of the same name.

@@ -85,6 +85,15 @@ impl PortSpec {
         !kinds.is_empty() && kinds.iter().all(|k| *k == "image" || *k == "labels")
     }
 
+    /// True where a node cannot do without this input.
+    pub fn is_required(&self) -> bool {
+        match self.count {
+            Count::Optional => false,
+            Count::Many | Count::Named => self.min.unwrap_or(1) > 0,
+            _ => true,
+        }
+    }
+
     /// True where the stage sees what identifies a patient through this port.
     pub fn sees_headers(&self) -> bool {
         self.view != View::Pixels
@@ -133,8 +142,11 @@ fn read_port(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> PortSpec {
     let mut reader = Reader::new(table, what.clone());
-    let count =
-        reader.string("count", diagnostics).and_then(|t| read_count(&t, side, diagnostics)).unwrap_or(Count::One);
+    // A refused count may have been any: what else needs one is then not reported.
+    let count = match reader.string("count", diagnostics) {
+        Some(text) => read_count(&text, side, diagnostics).unwrap_or(Count::Named),
+        None => Count::One,
+    };
     let limit = |value: Option<u64>| value.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let min = limit(reader.unsigned("min", diagnostics));
     let max = limit(reader.unsigned("max", diagnostics));

@@ -16,7 +16,7 @@ pub(super) fn check(spec: &StageSpec, table: &TomlTable, diagnostics: &mut Vec<D
         refuse(diagnostics, &spec.at, format!("stage `{}` has neither inputs nor outputs", spec.id));
     }
     if let (Some(_), false) = (&spec.cases, spec.is_source()) {
-        refuse(diagnostics, &key_at("cases"), "only a stage without data inputs gives `cases`".to_owned());
+        refuse(diagnostics, &key_at("cases"), "only a stage without required data inputs gives `cases`".to_owned());
     }
     if let Some(Cases::Param(param)) = &spec.cases {
         param_is(spec, param, &key_at("cases"), "an int", |k| *k == ParamKind::Int, diagnostics);
