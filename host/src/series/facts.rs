@@ -126,23 +126,28 @@ impl Facts {
 
     /// The file is an image that can be a slice of a volume.
     pub fn is_volume_class(&self) -> bool {
-        const CLASSES: [&str; 10] = [
-            uids::CT_IMAGE_STORAGE,
-            uids::ENHANCED_CT_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
-            uids::MR_IMAGE_STORAGE,
-            uids::ENHANCED_MR_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
-            uids::POSITRON_EMISSION_TOMOGRAPHY_IMAGE_STORAGE,
-            uids::ENHANCED_PET_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_PET_IMAGE_STORAGE,
-            uids::X_RAY3_D_ANGIOGRAPHIC_IMAGE_STORAGE,
-        ];
         if self.sop_class.is_empty() {
             return matches!(self.modality.as_str(), "CT" | "MR" | "PT");
         }
-        CLASSES.contains(&self.sop_class.as_str())
+        is_volume_class(&self.sop_class)
     }
+}
+
+/// Whether images of a SOP class can be slices of a volume.
+pub fn is_volume_class(sop_class: &str) -> bool {
+    const CLASSES: [&str; 10] = [
+        uids::CT_IMAGE_STORAGE,
+        uids::ENHANCED_CT_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
+        uids::MR_IMAGE_STORAGE,
+        uids::ENHANCED_MR_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
+        uids::POSITRON_EMISSION_TOMOGRAPHY_IMAGE_STORAGE,
+        uids::ENHANCED_PET_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_PET_IMAGE_STORAGE,
+        uids::X_RAY3_D_ANGIOGRAPHIC_IMAGE_STORAGE,
+    ];
+    CLASSES.contains(&sop_class)
 }
 
 /// Patient ID and name, each led by its length so that no two patients share a key; empty where both are.

@@ -140,8 +140,7 @@ fn key(image: &ScannedImage, studies: &HashMap<String, String>) -> Key {
         "" => studies.get(&patient).cloned().unwrap_or_default(),
         study => study.to_owned(),
     };
-    let instead =
-        facts.series.is_empty().then(|| (folder(image).to_owned(), facts.series_number, facts.acquisition));
+    let instead = facts.series.is_empty().then(|| (folder(image).to_owned(), facts.series_number, facts.acquisition));
     Key {
         patient,
         study,
@@ -302,9 +301,8 @@ fn common_parts<'a>(all: impl IntoIterator<Item = &'a [String]>) -> Vec<String> 
 fn order(slices: &mut [Slice<'_>]) {
     let Some(normal) = slices.first().and_then(|s| s.frame.plane).map(|p| p.normal()) else { return };
     let along = |s: &Slice<'_>| s.frame.plane.map_or(f64::NAN, |p| dot(p.position_mm, normal));
-    slices.sort_by(|a, b| {
-        along(a).total_cmp(&along(b)).then((a.image.input, a.number).cmp(&(b.image.input, b.number)))
-    });
+    slices
+        .sort_by(|a, b| along(a).total_cmp(&along(b)).then((a.image.input, a.number).cmp(&(b.image.input, b.number))));
 }
 
 /// The grid of ordered slices.
@@ -389,7 +387,10 @@ fn header_faults(slices: &[Slice<'_>], faults: &mut Vec<Fault>, warnings: &mut V
     if let Some(slice) = slices.iter().find(|s| s.image.facts.modality_lut) {
         faults.push(Fault::new(
             "modality-lut",
-            format!("#{}: a Modality LUT Sequence is not supported, only rescale slope and intercept", slice.image.input),
+            format!(
+                "#{}: a Modality LUT Sequence is not supported, only rescale slope and intercept",
+                slice.image.input
+            ),
         ));
     }
     let missing = slices.iter().filter(|s| s.frame.rescale.as_ref().is_ok_and(|r| r.missing)).count();
@@ -414,7 +415,8 @@ fn header_faults(slices: &[Slice<'_>], faults: &mut Vec<Fault>, warnings: &mut V
 }
 
 fn copy_warning(slices: &[Slice<'_>], copies: &HashMap<usize, Vec<usize>>, warnings: &mut Vec<Fault>) {
-    let mut all = slices.iter().filter(|s| s.number == 0).filter_map(|s| Some((s.image.input, copies.get(&s.image.input)?)));
+    let mut all =
+        slices.iter().filter(|s| s.number == 0).filter_map(|s| Some((s.image.input, copies.get(&s.image.input)?)));
     let count: usize = all.clone().map(|(_, copies)| copies.len()).sum();
     if let Some((kept, copies)) = all.next() {
         let copy = copies.first().copied().unwrap_or(kept);

@@ -121,6 +121,11 @@ pub fn walk_header<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline
     outline(bytes.into(), true)
 }
 
+/// Media Storage SOP Class UID of a file that may be damaged further on; empty where there is none.
+pub fn media_sop_class(bytes: &[u8]) -> String {
+    recognise(bytes).ok().flatten().map(|start| start.media_sop_class).unwrap_or_default()
+}
+
 fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<'_>>, Fault> {
     let Some(start) = recognise(&bytes)? else { return Ok(None) };
     let rest = bytes.get(start.dataset..).unwrap_or(&[]);
@@ -214,9 +219,7 @@ fn guess_encoding(bytes: &[u8]) -> Option<(String, Encoding)> {
     let vr = VR::from_binary([head[4], head[5]]);
     match (head[0], head[1], vr) {
         (8, 0, Some(_)) => Some((uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), Encoding::EXPLICIT_LE)),
-        (0, 8, Some(_)) => {
-            Some((EXPLICIT_BE.to_owned(), Encoding { explicit: true, big_endian: true }))
-        }
+        (0, 8, Some(_)) => Some((EXPLICIT_BE.to_owned(), Encoding { explicit: true, big_endian: true })),
         (8, 0, None) => {
             let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
             let known = StandardDataDictionary.by_tag(Tag(8, u16::from_le_bytes([head[2], head[3]]))).is_some();
@@ -396,10 +399,13 @@ impl<'a> Walk<'a> {
         if un && !open.is_empty() {
             return Err(Fault::new(
                 "un-sequence",
-                format!("element {} at byte {at}: a sequence of unknown VR inside another is not supported", header.tag),
+                format!(
+                    "element {} at byte {at}: a sequence of unknown VR inside another is not supported",
+                    header.tag
+                ),
             ));
         }
-        if undefined && !un && !matches!(header.vr, VR::SQ) && !(in_implicit || !self.encoding.explicit) {
+        if undefined && !un && !matches!(header.vr, VR::SQ) && !in_implicit && self.encoding.explicit {
             return Err(bad(at, header.tag, "has an undefined length but is no sequence"));
         }
         let closed = self.reach(at, header.tag, inside, header.len, limit)?;
@@ -478,7 +484,7 @@ impl<'a> Walk<'a> {
             VR::FD | VR::OD | VR::SV | VR::UV | VR::OV => 8,
             _ => 1,
         };
-        if header.len % unit != 0 && header.tag != tags::PIXEL_DATA {
+        if !header.len.is_multiple_of(unit) && header.tag != tags::PIXEL_DATA {
             return Err(Fault::new(
                 "value-length",
                 format!(
@@ -521,7 +527,10 @@ impl<'a> Walk<'a> {
         let Some(vr) = VR::from_binary([raw[0], raw[1]]) else {
             return Err(Fault::new(
                 "bad-vr",
-                format!("element {tag} at byte {at} has no known value representation (bytes {:02x} {:02x})", raw[0], raw[1]),
+                format!(
+                    "element {tag} at byte {at} has no known value representation (bytes {:02x} {:02x})",
+                    raw[0], raw[1]
+                ),
             ));
         };
         if is_short(vr) {
@@ -543,10 +552,7 @@ fn implicit_vr(tag: Tag) -> VR {
 /// VRs whose length field has 16 bits (PS3.5 7.1.2).
 fn is_short(vr: VR) -> bool {
     use VR::*;
-    matches!(
-        vr,
-        AE | AS | AT | CS | DA | DS | DT | FL | FD | IS | LO | LT | PN | SH | SL | SS | ST | TM | UI | UL | US
-    )
+    matches!(vr, AE | AS | AT | CS | DA | DS | DT | FL | FD | IS | LO | LT | PN | SH | SL | SS | ST | TM | UI | UL | US)
 }
 
 fn bad(at: usize, tag: Tag, what: &str) -> Fault {

@@ -117,9 +117,7 @@ pub fn numbers(object: &InMemDicomObject, tag: Tag) -> Option<Vec<f64>> {
     let element = object.get(tag)?;
     let Value::Primitive(value) = element.value() else { return None };
     let all: Option<Vec<f64>> = match value {
-        PrimitiveValue::Str(_) | PrimitiveValue::Strs(_) => {
-            texts(object, tag).iter().map(|s| s.parse().ok()).collect()
-        }
+        PrimitiveValue::Str(_) | PrimitiveValue::Strs(_) => texts(object, tag).iter().map(|s| s.parse().ok()).collect(),
         _ => value.to_multi_float64().ok(),
     };
     all.filter(|v| !v.is_empty())

@@ -38,10 +38,7 @@ pub fn decode(stream: &[u8], rows: usize, columns: usize) -> Result<Frame, Fault
     let codestream = codestream(stream)?;
     let size = size(codestream)?;
     if (size.rows as usize, size.columns as usize) != (rows, columns) {
-        return Err(damaged(format_args!(
-            "has {} x {} samples, expected {rows} x {columns}",
-            size.rows, size.columns
-        )));
+        return Err(damaged(format_args!("has {} x {} samples, expected {rows} x {columns}", size.rows, size.columns)));
     }
     if size.components != 1 {
         return Err(damaged(format_args!("has {} components, expected 1", size.components)));
@@ -83,12 +80,10 @@ fn codestream(stream: &[u8]) -> Result<&[u8], Fault> {
 
 fn size(codestream: &[u8]) -> Result<Size, Fault> {
     let cut = || damaged("is cut off in its headers");
-    let u32_at = |at: usize| {
-        codestream.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(cut)
-    };
-    let u16_at = |at: usize| {
-        codestream.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_be_bytes).ok_or_else(cut)
-    };
+    let u32_at =
+        |at: usize| codestream.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(cut);
+    let u16_at =
+        |at: usize| codestream.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_be_bytes).ok_or_else(cut);
     if u32_at(0)? != 0xFF4F_FF51 {
         return Err(damaged("does not begin with its size"));
     }

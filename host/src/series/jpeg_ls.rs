@@ -293,14 +293,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(
-        bytes: &'a [u8],
-        p: Preset,
-        near: i32,
-        rows: usize,
-        columns: usize,
-        restart: usize,
-    ) -> Result<Self, Fault> {
+    fn new(bytes: &'a [u8], p: Preset, near: i32, rows: usize, columns: usize, restart: usize) -> Result<Self, Fault> {
         let range = (p.maxval + 2 * near) / (2 * near + 1) + 1;
         let ceil_log2 = |n: i32| 32 - (n - 1).leading_zeros();
         let bpp = ceil_log2(p.maxval + 1).max(2);
@@ -321,8 +314,20 @@ impl<'a> Scan<'a> {
             return Err(damaged("has impossible parameters"));
         }
         let bits = Bits::new(bytes, 0);
-        let mut scan =
-            Self { bits, p, near, range, qbpp, limit, rows, columns, restart, contexts: Vec::new(), run_index: 0, gradient };
+        let mut scan = Self {
+            bits,
+            p,
+            near,
+            range,
+            qbpp,
+            limit,
+            rows,
+            columns,
+            restart,
+            contexts: Vec::new(),
+            run_index: 0,
+            gradient,
+        };
         scan.reset();
         Ok(scan)
     }
@@ -500,11 +505,7 @@ impl<'a> Scan<'a> {
     fn code(&mut self, k: u32, limit: u32) -> Result<i32, Fault> {
         let escape = limit - self.qbpp - 1;
         let zeros = self.bits.zeros(escape)?;
-        let value = if zeros < escape {
-            zeros << k | self.bits.take(k)?
-        } else {
-            self.bits.take(self.qbpp)? + 1
-        };
+        let value = if zeros < escape { zeros << k | self.bits.take(k)? } else { self.bits.take(self.qbpp)? + 1 };
         // Errors beyond the range can only come from a damaged stream.
         if value > 4 * self.range as u32 {
             return Err(damaged("has a sample out of range"));

@@ -49,9 +49,9 @@ impl PixelModule {
     /// `colour`, `photometric`, `pixel-module`
     pub fn of(header: &InMemDicomObject) -> Result<Self, Fault> {
         let need = |tag, name: &str| {
-            integer(header, tag).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| {
-                Fault::new("pixel-module", format!("{name} is missing or is no whole number"))
-            })
+            integer(header, tag)
+                .and_then(|n| u32::try_from(n).ok())
+                .ok_or_else(|| Fault::new("pixel-module", format!("{name} is missing or is no whole number")))
         };
         let samples = integer(header, tags::SAMPLES_PER_PIXEL).unwrap_or(1);
         let photometric = text(header, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
@@ -59,7 +59,8 @@ impl PixelModule {
             return Err(Fault::new("colour", format!("the image has {samples} samples a pixel, expected 1 (grey)")));
         }
         if photometric != "MONOCHROME1" && photometric != "MONOCHROME2" {
-            let known = ["PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "HSV", "ARGB", "CMYK"];
+            let known =
+                ["PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "HSV", "ARGB", "CMYK"];
             let name = known.into_iter().find(|&k| k == photometric).unwrap_or("unknown or missing");
             return Err(Fault::new(
                 "photometric",
@@ -165,18 +166,16 @@ fn codec(transfer_syntax: &str) -> Result<Codec, Fault> {
         | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => Codec::Native,
         DEFLATED_FRAME => Codec::DeflatedFrame,
         uids::RLE_LOSSLESS => Codec::Rle,
-        uids::JPEG_BASELINE8_BIT
-        | uids::JPEG_EXTENDED12_BIT
-        | uids::JPEG_LOSSLESS
-        | uids::JPEG_LOSSLESS_SV1 => Codec::Jpeg,
+        uids::JPEG_BASELINE8_BIT | uids::JPEG_EXTENDED12_BIT | uids::JPEG_LOSSLESS | uids::JPEG_LOSSLESS_SV1 => {
+            Codec::Jpeg
+        }
         uids::JPEGLS_LOSSLESS | uids::JPEGLS_NEAR_LOSSLESS => Codec::JpegLs,
-        uids::JPEG2000_LOSSLESS
-        | uids::JPEG2000
-        | uids::HTJ2K_LOSSLESS
-        | uids::HTJ2K_LOSSLESS_RPCL
-        | uids::HTJ2K => Codec::Jpeg2000,
+        uids::JPEG2000_LOSSLESS | uids::JPEG2000 | uids::HTJ2K_LOSSLESS | uids::HTJ2K_LOSSLESS_RPCL | uids::HTJ2K => {
+            Codec::Jpeg2000
+        }
         other => {
-            let plain = !other.is_empty() && other.len() <= 64 && other.bytes().all(|b| b == b'.' || b.is_ascii_digit());
+            let plain =
+                !other.is_empty() && other.len() <= 64 && other.bytes().all(|b| b == b'.' || b.is_ascii_digit());
             let known = other.starts_with("1.2.840.10008.1.2") && plain;
             let name = if known { other } else { "a private or malformed one" };
             return Err(Fault::new("transfer-syntax", format!("the transfer syntax is not supported ({name})")));

@@ -7,7 +7,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
 
-use super::facts::{FrameFacts, Facts};
+use super::facts::{Facts, FrameFacts};
 use super::guard::{self, Outline};
 use super::pixel::{self, PixelModule, Stored};
 use super::record::{Fault, InstanceRecord, SeriesKind, SeriesRecord};
@@ -282,7 +282,7 @@ mod tests {
         for (value, text) in [
             (1.5, "1.5"),
             (-0.333_333_333_333_333_3, "-0.3333333333333"),
-            (1234567.123456789012, "1234567.12345679"),
+            (1_234_567.123_456_789, "1234567.12345679"),
             (-1.234_567_890_123e-7, "-1.2345678901e-7"),
         ] {
             assert_eq!(decimal(value), text);

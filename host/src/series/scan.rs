@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::facts::Facts;
+use super::facts::{Facts, is_volume_class};
 use super::geometry::Geometry;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
@@ -79,7 +79,7 @@ pub(crate) struct Damaged {
 #[derive(Debug)]
 enum Found {
     Image(Box<ScannedImage>),
-    Nifti(ScannedNifti),
+    Nifti(Box<ScannedNifti>),
     Skipped { fault: Fault, damaged: bool },
 }
 
@@ -109,7 +109,7 @@ pub fn scan(
     for (input, (found, candidate)) in found.into_iter().zip(candidates).enumerate() {
         match found {
             Found::Image(image) => images.push(*image),
-            Found::Nifti(nifti) => niftis.push(nifti),
+            Found::Nifti(nifti) => niftis.push(*nifti),
             Found::Skipped { fault, damaged } => {
                 if damaged {
                     let folder = candidate.path.parent().unwrap_or(Path::new("")).to_owned();
@@ -131,7 +131,7 @@ pub fn scan(
         series.retain(|s| !s.derived_by_gantry);
     }
     series.extend(niftis.into_iter().map(group::nifti_series));
-    skipped.sort_by(|a, b| a.input.cmp(&b.input));
+    skipped.sort_by_key(|a| a.input);
     Ok(ScanReport { roots: roots.to_vec(), inputs: total, series, skipped })
 }
 
@@ -140,16 +140,17 @@ fn candidates(roots: &[PathBuf]) -> Result<Vec<Candidate>, Fault> {
     let mut all = Vec::new();
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for (n, root) in roots.iter().enumerate() {
-        let no_input = |e: &std::io::Error| {
-            Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()))
-        };
+        let no_input =
+            |e: &std::io::Error| Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()));
         // Links in the path of the root itself are the user's choice.
         let root = root.canonicalize().map_err(|e| no_input(&e))?;
         for entry in walkdir::WalkDir::new(&root).follow_links(false).sort_by_file_name() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(e) if e.depth() == 0 => {
-                    return Err(e.io_error().map_or_else(|| Fault::new("no-input", "a folder cannot be read"), no_input));
+                    return Err(e
+                        .io_error()
+                        .map_or_else(|| Fault::new("no-input", "a folder cannot be read"), no_input));
                 }
                 Err(e) => {
                     let fault = Fault::new("unreadable", "the folder cannot be read");
@@ -203,13 +204,13 @@ fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
         return Err(fault.clone());
     }
     drop(file);
-    Ok(Found::Nifti(ScannedNifti {
+    Ok(Found::Nifti(Box::new(ScannedNifti {
         path: candidate.path.clone(),
         folder_parts: candidate.folder_parts.clone(),
         input,
         sha256: hash_file(&candidate.path)?,
         grid,
-    }))
+    })))
 }
 
 /// SHA-256 of a file, read piece by piece.
@@ -233,7 +234,10 @@ fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
         // Damaged in its pixel data: the header still tells which series is incomplete.
         Err(fault) => match guard::walk_header(bytes.as_slice()) {
             Ok(Some(outline)) if outline.header.end < outline.data.len() => (outline, Some(fault)),
-            _ => return Found::Skipped { fault, damaged: true },
+            _ => {
+                let class = guard::media_sop_class(&bytes);
+                return Found::Skipped { fault, damaged: class.is_empty() || is_volume_class(&class) };
+            }
         },
     };
     if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
@@ -251,7 +255,7 @@ fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
     }
     let facts = match Facts::of(&header) {
         Ok(facts) => facts,
-        Err(fault) => return skip(fault),
+        Err(fault) => return skip(damage.unwrap_or(fault)),
     };
     if !facts.is_volume_class() {
         return skip(Fault::new("not-a-volume-class", format!("{} makes no volume", class_name(&class))));
