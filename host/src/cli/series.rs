@@ -57,7 +57,8 @@ struct Listed<'a> {
     /// `[z, y, x]`
     spacing_mm: Option<[f64; 3]>,
     tilt_degrees: Option<f64>,
-    transfer_syntax: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer_syntax: Option<&'a str>,
     transfer_syntax_name: &'static str,
     first_input: Option<usize>,
     faults: &'a [Fault],
@@ -116,7 +117,7 @@ fn listed(index: usize, series: &SeriesRecord, redact: bool) -> Listed<'_> {
     Listed {
         index,
         kind: series.kind,
-        modality: &series.modality,
+        modality: if redact { known_modality(&series.modality) } else { &series.modality },
         description: (!redact).then_some(&series.description),
         folder: (!redact).then(|| series.folder.display().to_string()),
         series_number: series.series_number,
@@ -128,7 +129,7 @@ fn listed(index: usize, series: &SeriesRecord, redact: bool) -> Listed<'_> {
         columns: series.columns,
         spacing_mm: geometry.filter(|g| !g.z_unknown).map(|g| g.spacing_mm()),
         tilt_degrees: geometry.filter(|g| !g.z_unknown).map(|g| g.tilt_degrees()),
-        transfer_syntax: &series.transfer_syntax,
+        transfer_syntax: (!redact).then_some(&series.transfer_syntax),
         transfer_syntax_name: syntax_name(&series.transfer_syntax),
         first_input: series.instances.iter().map(|i| i.input).min(),
         faults: &series.faults,
@@ -172,8 +173,8 @@ fn table(report: &ScanReport, redact: bool) -> String {
         let mut row = vec![
             Cell::new(index),
             Cell::new(match line.kind {
-                SeriesKind::Dicom => line.modality,
-                SeriesKind::Nifti => "NIfTI",
+                SeriesKind::Dicom => shown(line.modality),
+                SeriesKind::Nifti => "NIfTI".to_owned(),
             }),
             Cell::new(line.series_number.map(|n| n.to_string()).unwrap_or_default()),
         ];
@@ -232,6 +233,11 @@ fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
+/// A modality out of the usual ones; any header field can hold any text.
+fn known_modality(modality: &str) -> &str {
+    if matches!(modality, "CT" | "MR" | "PT" | "NM" | "US" | "XA" | "") { modality } else { "other" }
+}
+
 fn syntax_name(uid: &str) -> &'static str {
     match uid.strip_prefix("1.2.840.10008.1.2") {
         Some("") => "implicit LE",
@@ -251,5 +257,80 @@ fn syntax_name(uid: &str) -> &'static str {
         Some(".8.1") => "deflated frames",
         _ if uid.is_empty() => "",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::{InstanceRecord, Skipped};
+
+    const SECRET: &str = "DOE^JANE";
+
+    fn report() -> ScanReport {
+        let instance = InstanceRecord {
+            path: format!("/in/{SECRET}/1").into(),
+            input: 3,
+            sha256: String::new(),
+            sop_instance: "2.25.1".to_owned(),
+            number: Some(1),
+            position_mm: None,
+            frame: None,
+        };
+        let series = SeriesRecord {
+            kind: SeriesKind::Dicom,
+            modality: SECRET.to_owned(),
+            description: format!("{SECRET}\u{1b}[2J"),
+            series_number: Some(2),
+            folder: format!("/in/{SECRET}").into(),
+            folder_parts: vec![SECRET.to_owned()],
+            study: "2.25.2".to_owned(),
+            series: "2.25.3".to_owned(),
+            part: 0,
+            patient: SECRET.to_owned(),
+            sop_class: String::new(),
+            transfer_syntax: SECRET.to_owned(),
+            rows: 4,
+            columns: 5,
+            instances: vec![instance],
+            geometry: None,
+            derived_by_gantry: false,
+            localizer: false,
+            deidentified: false,
+            burned_in_annotation: false,
+            faults: vec![Fault::new("not-a-volume", "all slices lie at the same position")],
+            warnings: Vec::new(),
+        };
+        let skipped =
+            Skipped { input: 0, path: format!("/in/{SECRET}/x").into(), code: "empty".into(), text: "empty".into() };
+        ScanReport { roots: vec!["/in".into()], inputs: 4, series: vec![series], skipped: vec![skipped] }
+    }
+
+    #[test]
+    fn redacted_listings_hold_no_dataset_text() {
+        let report = report();
+        for text in [json(&report, true), table(&report, true)] {
+            assert!(!text.contains("DOE") && !text.contains("/in"), "{text}");
+            assert!(text.contains("not-a-volume"), "{text}");
+        }
+        assert!(json(&report, false).contains(SECRET));
+        let plain = table(&report, false);
+        assert!(plain.contains("DOE") && !plain.contains('\u{1b}'), "{plain}");
+    }
+
+    #[test]
+    fn arguments_are_parsed() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            series: SeriesArgs,
+        }
+        use clap::Parser;
+        let line = Line::try_parse_from(["gantry", "a", "b", "--json", "--redact", "--repair", "uids"]).unwrap();
+        assert_eq!(line.series.folders.len(), 2);
+        assert!(line.series.json && line.series.redact && !line.series.include_derived);
+        assert_eq!(line.series.repair, [Repair::Uids]);
+        assert!(Line::try_parse_from(["gantry", "a", "--repair", "all"]).is_err());
+        assert!(Line::try_parse_from(["gantry"]).is_err());
     }
 }

@@ -422,8 +422,9 @@ impl<'a> Walk<'a> {
     fn pixel_data(&mut self, at: usize, header: ElementHeader) -> Result<(PixelSpan, usize), Fault> {
         let end = self.data.len();
         if header.len != UNDEFINED {
-            let value = self.value(at, header, end)?;
-            return Ok((PixelSpan::Native(value.clone()), value.end));
+            let inside = at + header.size;
+            let closed = self.reach(at, header.tag, inside, header.len, end)?.unwrap_or(inside);
+            return Ok((PixelSpan::Native(inside..closed), closed));
         }
         if !self.encoding.explicit {
             return Err(bad(at, header.tag, "is compressed, which implicit VR does not allow"));
@@ -484,7 +485,7 @@ impl<'a> Walk<'a> {
             VR::FD | VR::OD | VR::SV | VR::UV | VR::OV => 8,
             _ => 1,
         };
-        if !header.len.is_multiple_of(unit) && header.tag != tags::PIXEL_DATA {
+        if !header.len.is_multiple_of(unit) {
             return Err(Fault::new(
                 "value-length",
                 format!(

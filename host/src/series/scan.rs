@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::facts::{Facts, is_volume_class};
+use super::facts::{Facts, is_volume_class, may_make_volume};
 use super::geometry::Geometry;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
@@ -253,13 +253,13 @@ fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
     if no_pixels {
         return skip(Fault::new("not-an-image", format!("{} without pixel data, not an image", class_name(&class))));
     }
+    if !may_make_volume(&header) {
+        return skip(Fault::new("not-a-volume-class", format!("{} makes no volume", class_name(&class))));
+    }
     let facts = match Facts::of(&header) {
         Ok(facts) => facts,
         Err(fault) => return skip(damage.unwrap_or(fault)),
     };
-    if !facts.is_volume_class() {
-        return skip(Fault::new("not-a-volume-class", format!("{} makes no volume", class_name(&class))));
-    }
     let mut faults: Vec<Fault> = damage.into_iter().collect();
     if faults.is_empty()
         && let Err(fault) = PixelModule::of(&header).and_then(|module| pixel::check(&outline, &module))
