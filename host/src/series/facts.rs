@@ -31,6 +31,8 @@ pub struct FrameFacts {
     pub plane: Option<SlicePlane>,
     /// Its rescale, or why there is no sound one.
     pub rescale: Result<Rescale, Fault>,
+    /// Rescale Type (0028,1054): the unit, `HU` where it is that.
+    pub rescale_type: Option<String>,
 }
 
 /// Header values of one file.
@@ -52,9 +54,6 @@ pub struct Facts {
     pub columns: usize,
     pub multi_frame: bool,
     pub frames: Vec<FrameFacts>,
-    pub samples: Option<i32>,
-    pub photometric: String,
-    pub rescale_type: Option<String>,
     pub modality_lut: bool,
     pub derived_by_gantry: bool,
     pub deidentified: bool,
@@ -113,9 +112,6 @@ impl Facts {
             columns: size(tags::COLUMNS),
             multi_frame,
             frames,
-            samples: integer(header, tags::SAMPLES_PER_PIXEL),
-            photometric: get(tags::PHOTOMETRIC_INTERPRETATION),
-            rescale_type: text(header, tags::RESCALE_TYPE),
             modality_lut: !items(header, tags::MODALITY_LUT_SEQUENCE).is_empty(),
             derived_by_gantry: derived_by_gantry(header),
             deidentified: get(tags::PATIENT_IDENTITY_REMOVED) == "YES",
@@ -123,26 +119,31 @@ impl Facts {
             tilt_degrees: number(header, tags::GANTRY_DETECTOR_TILT),
         })
     }
+}
 
-    /// The file is an image that can be a slice of a volume.
-    pub fn is_volume_class(&self) -> bool {
-        const CLASSES: [&str; 10] = [
-            uids::CT_IMAGE_STORAGE,
-            uids::ENHANCED_CT_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
-            uids::MR_IMAGE_STORAGE,
-            uids::ENHANCED_MR_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
-            uids::POSITRON_EMISSION_TOMOGRAPHY_IMAGE_STORAGE,
-            uids::ENHANCED_PET_IMAGE_STORAGE,
-            uids::LEGACY_CONVERTED_ENHANCED_PET_IMAGE_STORAGE,
-            uids::X_RAY3_D_ANGIOGRAPHIC_IMAGE_STORAGE,
-        ];
-        if self.sop_class.is_empty() {
-            return matches!(self.modality.as_str(), "CT" | "MR" | "PT");
-        }
-        CLASSES.contains(&self.sop_class.as_str())
+/// Whether a header is that of an image that can be a slice of a volume; by modality where the class is missing.
+pub fn may_make_volume(header: &InMemDicomObject) -> bool {
+    match text(header, tags::SOP_CLASS_UID) {
+        Some(class) => is_volume_class(&class),
+        None => matches!(text(header, tags::MODALITY).as_deref(), Some("CT" | "MR" | "PT")),
     }
+}
+
+/// Whether images of a SOP class can be slices of a volume.
+pub fn is_volume_class(sop_class: &str) -> bool {
+    const CLASSES: [&str; 10] = [
+        uids::CT_IMAGE_STORAGE,
+        uids::ENHANCED_CT_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
+        uids::MR_IMAGE_STORAGE,
+        uids::ENHANCED_MR_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
+        uids::POSITRON_EMISSION_TOMOGRAPHY_IMAGE_STORAGE,
+        uids::ENHANCED_PET_IMAGE_STORAGE,
+        uids::LEGACY_CONVERTED_ENHANCED_PET_IMAGE_STORAGE,
+        uids::X_RAY3_D_ANGIOGRAPHIC_IMAGE_STORAGE,
+    ];
+    CLASSES.contains(&sop_class)
 }
 
 /// Patient ID and name, each led by its length so that no two patients share a key; empty where both are.
@@ -173,7 +174,8 @@ fn frame_facts(
             spacing_mm: vector(group(tags::PIXEL_MEASURES_SEQUENCE), tags::PIXEL_SPACING)?,
         })
     };
-    FrameFacts { plane: plane(), rescale: rescale(group(tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE)) }
+    let values = group(tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE);
+    FrameFacts { plane: plane(), rescale: rescale(values), rescale_type: text(values, tags::RESCALE_TYPE) }
 }
 
 /// Rescale Slope and Intercept of a header or a functional group item.

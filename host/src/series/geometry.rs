@@ -66,12 +66,12 @@ impl Geometry {
         unit(cross(self.column(0), self.column(1)))
     }
 
-    /// Angle between the slice axis and the normal, degrees. Not 0 for a tilted gantry.
+    /// Angle between the slice axis and the line of the normal, degrees, 0 to 90. Not 0 for a tilted gantry.
     pub fn tilt_degrees(&self) -> f64 {
         let step = self.column(2);
         let along = dot(step, self.normal());
         let sideways = norm(sub(step, scale(self.normal(), along)));
-        sideways.atan2(along).to_degrees()
+        sideways.atan2(along.abs()).to_degrees()
     }
 
     /// Origin of slice `z`, LPS millimetres: the slice's own where they are uneven, else by the affine.

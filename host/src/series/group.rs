@@ -403,9 +403,9 @@ fn header_faults(slices: &[Slice<'_>], faults: &mut Vec<Fault>, warnings: &mut V
         warnings.push(Fault::new("rescale-missing", "no rescale slope and intercept: 1 and 0 are assumed"));
     }
     let is_hu = |kind: &str| matches!(kind, "HU" | "HU_MOD" | "US");
-    let other = slices.iter().find(|s| {
-        s.image.facts.modality == "CT" && s.image.facts.rescale_type.as_deref().is_some_and(|kind| !is_hu(kind))
-    });
+    let other = slices
+        .iter()
+        .find(|s| s.image.facts.modality == "CT" && s.frame.rescale_type.as_deref().is_some_and(|kind| !is_hu(kind)));
     if let Some(slice) = other {
         faults.push(Fault::new(
             "rescale-type",

@@ -121,6 +121,11 @@ pub fn walk_header<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline
     outline(bytes.into(), true)
 }
 
+/// Media Storage SOP Class UID of a file that may be damaged further on; empty where there is none.
+pub fn media_sop_class(bytes: &[u8]) -> String {
+    recognise(bytes).ok().flatten().map(|start| start.media_sop_class).unwrap_or_default()
+}
+
 fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<'_>>, Fault> {
     let Some(start) = recognise(&bytes)? else { return Ok(None) };
     let rest = bytes.get(start.dataset..).unwrap_or(&[]);
@@ -400,7 +405,7 @@ impl<'a> Walk<'a> {
                 ),
             ));
         }
-        if undefined && !un && !matches!(header.vr, VR::SQ) && !(in_implicit || !self.encoding.explicit) {
+        if undefined && !un && !matches!(header.vr, VR::SQ) && !in_implicit && self.encoding.explicit {
             return Err(bad(at, header.tag, "has an undefined length but is no sequence"));
         }
         let closed = self.reach(at, header.tag, inside, header.len, limit)?;
@@ -417,8 +422,9 @@ impl<'a> Walk<'a> {
     fn pixel_data(&mut self, at: usize, header: ElementHeader) -> Result<(PixelSpan, usize), Fault> {
         let end = self.data.len();
         if header.len != UNDEFINED {
-            let value = self.value(at, header, end)?;
-            return Ok((PixelSpan::Native(value.clone()), value.end));
+            let inside = at + header.size;
+            let closed = self.reach(at, header.tag, inside, header.len, end)?.unwrap_or(inside);
+            return Ok((PixelSpan::Native(inside..closed), closed));
         }
         if !self.encoding.explicit {
             return Err(bad(at, header.tag, "is compressed, which implicit VR does not allow"));
@@ -479,7 +485,7 @@ impl<'a> Walk<'a> {
             VR::FD | VR::OD | VR::SV | VR::UV | VR::OV => 8,
             _ => 1,
         };
-        if header.len % unit != 0 && header.tag != tags::PIXEL_DATA {
+        if !header.len.is_multiple_of(unit) {
             return Err(Fault::new(
                 "value-length",
                 format!(

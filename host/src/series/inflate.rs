@@ -17,7 +17,7 @@ const FREE_BYTES: u64 = 64 << 20;
 /// `inflate-limit` for more than min(2 GiB, max(200 x compressed, 64 MiB)), found without keeping the bytes; `inflate`
 /// for a stream that is broken or cut off.
 pub fn dataset(compressed: &[u8]) -> Result<Vec<u8>, Fault> {
-    let limit = (compressed.len() as u64).saturating_mul(MAX_RATIO).max(FREE_BYTES).min(MAX_BYTES);
+    let limit = (compressed.len() as u64).saturating_mul(MAX_RATIO).clamp(FREE_BYTES, MAX_BYTES);
     // Once to learn the size, keeping nothing; then, if that is bearable, once more.
     let size = inflate(compressed, limit + 1, None)?;
     if size > limit {

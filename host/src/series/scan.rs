@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::facts::Facts;
+use super::facts::{Facts, is_volume_class, may_make_volume};
 use super::geometry::Geometry;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
@@ -84,7 +84,7 @@ pub(crate) struct Damaged {
 #[derive(Debug)]
 enum Found {
     Image(Box<ScannedImage>),
-    Nifti(ScannedNifti),
+    Nifti(Box<ScannedNifti>),
     Skipped { fault: Fault, damaged: bool },
 }
 
@@ -110,7 +110,7 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
     for (input, (found, candidate)) in found.into_iter().zip(candidates).enumerate() {
         match found {
             Found::Image(image) => images.push(*image),
-            Found::Nifti(nifti) => niftis.push(nifti),
+            Found::Nifti(nifti) => niftis.push(*nifti),
             Found::Skipped { fault, damaged } => {
                 if damaged {
                     let folder = candidate.path.parent().unwrap_or(Path::new("")).to_owned();
@@ -132,7 +132,7 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         series.retain(|s| !s.derived_by_gantry);
     }
     series.extend(niftis.into_iter().map(group::nifti_series));
-    skipped.sort_by(|a, b| a.input.cmp(&b.input));
+    skipped.sort_by_key(|a| a.input);
     Ok(ScanReport { roots: roots.to_vec(), inputs: total, series, skipped })
 }
 
@@ -212,13 +212,13 @@ fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
         return Err(fault.clone());
     }
     drop(file);
-    Ok(Found::Nifti(ScannedNifti {
+    Ok(Found::Nifti(Box::new(ScannedNifti {
         path: candidate.path.clone(),
         folder_parts: candidate.folder_parts.clone(),
         input,
         sha256: hash_file(&candidate.path)?,
         grid,
-    }))
+    })))
 }
 
 /// SHA-256 of a file, read piece by piece.
@@ -242,7 +242,10 @@ fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
         // Damaged in its pixel data: the header still tells which series is incomplete.
         Err(fault) => match guard::walk_header(bytes.as_slice()) {
             Ok(Some(outline)) if outline.header.end < outline.data.len() => (outline, Some(fault)),
-            _ => return Found::Skipped { fault, damaged: true },
+            _ => {
+                let class = guard::media_sop_class(&bytes);
+                return Found::Skipped { fault, damaged: class.is_empty() || is_volume_class(&class) };
+            }
         },
     };
     if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
@@ -258,13 +261,13 @@ fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
     if no_pixels {
         return skip(Fault::new("not-an-image", format!("{} without pixel data, not an image", class_name(&class))));
     }
-    let facts = match Facts::of(&header) {
-        Ok(facts) => facts,
-        Err(fault) => return skip(fault),
-    };
-    if !facts.is_volume_class() {
+    if !may_make_volume(&header) {
         return skip(Fault::new("not-a-volume-class", format!("{} makes no volume", class_name(&class))));
     }
+    let facts = match Facts::of(&header) {
+        Ok(facts) => facts,
+        Err(fault) => return skip(damage.unwrap_or(fault)),
+    };
     let mut faults: Vec<Fault> = damage.into_iter().collect();
     if faults.is_empty()
         && let Err(fault) = PixelModule::of(&header).and_then(|module| pixel::check(&outline, &module))
