@@ -91,7 +91,7 @@ impl SliceStage for DicomWrite {
                 .map(|r| derive::PaddingRun { start: r.first, len: r.count, stored: r.stored })
                 .collect();
             let rounding = if self.params.rounding == "truncate" { Rounding::Truncate } else { Rounding::Nearest };
-            let slice = SlicePixels { index: z, values: voxels.plane(0, k), padding: &padding, rounding };
+            let slice = SlicePixels { index: z, values: voxels.plane(0, k), padding: &padding, rounding, frame: None };
             let mut context = context.clone();
             if self.params.series_number == 0 {
                 context.series_number = derived_series_number(&header);

@@ -84,16 +84,13 @@ struct Passed<'a> {
 
 /// Runs the verb. Exit code 0: listed, whatever was found; 2: a folder cannot be read.
 pub fn run(args: &SeriesArgs) -> ExitCode {
-    let options = ScanOptions { include_derived: args.include_derived, repair: args.repair.clone() };
+    let options = ScanOptions { include_derived: args.include_derived, repair: args.repair.clone(), ..ScanOptions::default() };
     let bar = if std::io::stderr().is_terminal() {
-        indicatif::ProgressBar::no_length()
+        indicatif::ProgressBar::new_spinner()
     } else {
         indicatif::ProgressBar::hidden()
     };
-    let report = scan(&args.folders, &options, &|done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
+    let report = scan(&args.folders, &options, &|_| bar.inc(1));
     bar.finish_and_clear();
     let report = match report {
         Ok(report) => report,

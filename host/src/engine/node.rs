@@ -29,8 +29,6 @@ pub struct Warning {
 
 /// A node with its live instance.
 pub struct LiveNode {
-    /// Index in the graph.
-    pub index: usize,
     entry: &'static v1::Entry,
     instance: Option<Instance>,
     checkpoints: Arc<BTreeMap<String, CheckpointFiles>>,
@@ -274,7 +272,6 @@ impl LiveNode {
     /// # Errors
     /// What the stage refused, or a checkpoint that is not what its card says.
     pub fn new(
-        index: usize,
         node: &Node,
         entry: &'static v1::Entry,
         context: &CaseContext,
@@ -283,7 +280,7 @@ impl LiveNode {
         for (param, checkpoint) in &node.checkpoints {
             checkpoints.insert(param.clone(), CheckpointFiles::read(checkpoint).map_err(|f| f.at(&node.id))?);
         }
-        let mut live = LiveNode { index, entry, instance: None, checkpoints: Arc::new(checkpoints) };
+        let mut live = LiveNode { entry, instance: None, checkpoints: Arc::new(checkpoints) };
         live.revive(node, context)?;
         Ok(live)
     }

@@ -201,7 +201,7 @@ impl Ready {
                 Origin::Builtin => &builtin::ENTRY,
                 Origin::Plugin(folder) => entries[&folder.manifest.id],
             };
-            live.push(LiveNode::new(index, node, entry, &context).map_err(|failure| {
+            live.push(LiveNode::new(node, entry, &context).map_err(|failure| {
                 let exit = match failure.status {
                     status::BAD_PARAMS => 2,
                     status::RESOURCE => 3,

@@ -1,0 +1,30 @@
+//! The whole command line: one definition for parsing, help, man page and completions.
+
+use clap::{Parser, Subcommand};
+
+use super::{key, run, series, weights, worker};
+
+/// The plugin host for medical imaging pipelines.
+#[derive(Debug, Parser)]
+#[command(name = "gantry", version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct CommandLine {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check a pipeline, then run it over every case found
+    Run(Box<run::RunArgs>),
+    /// List the series in folders
+    Series(series::SeriesArgs),
+    /// Import weights
+    Weights(weights::WeightsArgs),
+    /// Make the site's pseudonym key
+    Key(key::KeyArgs),
+    #[command(hide = true)]
+    /// What the supervisor starts
+    Worker(worker::WorkerArgs),
+}

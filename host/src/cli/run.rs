@@ -1,0 +1,254 @@
+//! `gantry run PIPELINE -i DIR… -o DIR`: checks, then executes over every case found.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::places::{PlacesArgs, SiteArgs};
+use super::progress::{Progress, ProgressForm};
+use super::reply::{Reply, colour};
+use crate::diagnostic::Sources;
+use crate::engine::{RunOptions, Summary, supervisor};
+use crate::plan::{Arithmetic, Planned, Refused, Request};
+use crate::registry::lock::Lock;
+use crate::registry::{Origin, Site};
+
+/// A worker that shows no life for this long is killed, and its case is lost.
+const STALL: Duration = Duration::from_secs(900);
+
+/// Arguments of `gantry run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// Input folder: a series, a study, a patient tree (may be given several times)
+    #[arg(short, long, value_name = "DIR", num_args = 1.., required = true)]
+    pub input: Vec<PathBuf>,
+    /// Output folder
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Run at most N cases
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Run only this case, by its name in OUT (may be given several times)
+    #[arg(long, value_name = "CASE")]
+    pub only: Vec<String>,
+    /// Change a parameter (may be given several times)
+    #[arg(long, value_name = "NODE.PARAM=VALUE")]
+    pub set: Vec<String>,
+    /// Where networks run
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Case workers [default: the site's, else 1]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// CPU threads of each case worker [default: all, divided among the workers]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Write an edge out too, as NIfTI: a node or node.port (may be given several times)
+    #[arg(long, value_name = "NODE")]
+    pub keep: Vec<String>,
+    /// Ignore what an earlier run finished
+    #[arg(long)]
+    pub fresh: bool,
+    /// Seed of stages that draw random numbers [default: the pipeline's, else 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Time written into results, RFC 3339 [default: now, or the time of the run being resumed]
+    #[arg(long, value_name = "TIME")]
+    pub run_time: Option<jiff::Timestamp>,
+    /// The site's pseudonym key [default: key_file in the site configuration]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Arithmetic of networks [default: the site's, else f32]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
+    /// Let toy checkpoints run on real scans; results say TOY
+    #[arg(long)]
+    pub allow_toy: bool,
+    /// Take series that Gantry itself derived
+    #[arg(long)]
+    pub include_derived: bool,
+    /// How to tell progress on stderr
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
+    pub progress: ProgressForm,
+    /// Where things are installed.
+    #[command(flatten)]
+    pub places: PlacesArgs,
+    /// What the site lays down.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The best there is: in this version the processor.
+    Auto,
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+}
+
+/// Runs the verb.
+pub fn run(args: &RunArgs) -> Reply {
+    let mut sources = Sources::new();
+    let text = match std::fs::read_to_string(&args.pipeline) {
+        Ok(text) => text,
+        Err(e) => return Reply::refuse(3, format!("{}: {e}", args.pipeline.display())),
+    };
+    let request = match request(args, text, &mut sources) {
+        Ok(request) => request,
+        Err(reply) => return reply,
+    };
+    let planned = match request.plan(&mut sources) {
+        Ok(planned) => planned,
+        Err(refused) => return refusal(refused, &sources),
+    };
+    let pinned = match pinned(&planned) {
+        Ok(pinned) => pinned,
+        Err(reply) => return reply,
+    };
+    let options = RunOptions {
+        inputs: args.input.clone(),
+        output: args.output.clone(),
+        limit: args.limit,
+        only: args.only.clone(),
+        jobs: jobs(args, &planned.site),
+        fresh: args.fresh,
+        seed: args.seed.or(planned.document.seed).unwrap_or(0),
+        run_time: args.run_time,
+        include_derived: args.include_derived,
+        stall: STALL,
+        pinned,
+    };
+    execute(&request, &planned, &options, args.progress, &sources)
+}
+
+/// Runs a planned request and puts its end into words.
+pub fn execute(request: &Request, planned: &Planned, options: &RunOptions, form: ProgressForm, sources: &Sources) -> Reply {
+    let interrupt = match watch_signals() {
+        Ok(interrupt) => interrupt,
+        Err(e) => return Reply::refuse(3, format!("signals cannot be watched: {e}")),
+    };
+    let progress = Progress::new(form);
+    let warnings = sources.render(&planned.warnings, colour());
+    if !warnings.is_empty() && form == ProgressForm::Auto {
+        eprint!("{warnings}");
+    }
+    if options.pinned.values().any(|p| !p) && form == ProgressForm::Auto {
+        eprintln!("note: plugins are not pinned; `gantry plugins lock` pins them");
+    }
+    let result = supervisor::run(request, planned, options, &progress, &interrupt);
+    progress.finish();
+    match result {
+        Ok(summary) => finished(summary, &options.output),
+        Err(error) => Reply::refuse(error.exit, error.text),
+    }
+}
+
+fn finished(summary: Summary, output: &Path) -> Reply {
+    let Summary { done, kept, failed, quarantined } = summary;
+    let mut parts = vec![format!("{done} done")];
+    for (count, word) in [(kept, "done before"), (failed, "failed"), (quarantined, "quarantined")] {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    let stdout = format!("{}: {}\n", output.display(), parts.join(", "));
+    Reply { stdout, stderr: String::new(), code: u8::from(failed + quarantined > 0) }
+}
+
+/// SIGINT and SIGTERM become a word to the supervisor, which ends the workers and rolls back.
+fn watch_signals() -> std::io::Result<Arc<Mutex<Option<i32>>>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let interrupt = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&interrupt);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            *told.lock().unwrap_or_else(|e| e.into_inner()) = Some(signal);
+        }
+    });
+    Ok(interrupt)
+}
+
+/// A refused request in words, with the exit code of its kind.
+pub fn refusal(refused: Refused, sources: &Sources) -> Reply {
+    match refused {
+        Refused::Documents(diagnostics) => {
+            Reply { stdout: String::new(), stderr: sources.render(&diagnostics, colour()), code: 2 }
+        }
+        Refused::Environment(text) => Reply::refuse(3, text),
+        Refused::Integrity(text) => Reply::refuse(4, text),
+    }
+}
+
+fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Request, Reply> {
+    let mut ignored = Vec::new();
+    let site = args.site.open(sources, &mut ignored).map_err(|words| Reply::refuse(3, words))?;
+    if let (None, Some(asked)) = (args.precision, site.precision.as_deref().filter(|p| *p != "f32")) {
+        let text = format!("the site asks for precision {asked}; this version computes in f32 only (--precision f32 says so)");
+        return Err(Reply::refuse(2, text));
+    }
+    let absolute = |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
+    let key = args.key.clone().or_else(|| site.key_file.clone());
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Request {
+        pipeline: args.pipeline.display().to_string(),
+        pipeline_text: text,
+        set: args.set.clone(),
+        keep: args.keep.clone(),
+        plugins: absolute(&args.places.plugins),
+        checkpoints: absolute(&args.places.checkpoints),
+        site: args.site.site.clone(),
+        key: key.map(|k| std::path::absolute(&k).unwrap_or(k)),
+        toys: args.allow_toy,
+        arithmetic: Arithmetic { precision: "f32".to_owned(), device: "cpu".to_owned() },
+        threads: args.threads.unwrap_or(all / jobs(args, &site)).max(1),
+    })
+}
+
+fn jobs(args: &RunArgs, site: &Site) -> usize {
+    args.jobs.or(site.jobs.map(|j| j as usize)).unwrap_or(1).max(1)
+}
+
+/// Which plugins in use plugins.lock pins.
+///
+/// # Errors
+/// Exit 4 if a pinned one differs, exit 2 if the site demands a lock and one is not pinned.
+fn pinned(planned: &Planned) -> Result<BTreeMap<String, bool>, Reply> {
+    let path = Lock::place(None, &planned.site);
+    let lock = match path.exists() {
+        true => Some(Lock::read(&path).map_err(|why| Reply::refuse(4, format!("{}: {why}", path.display())))?),
+        false => None,
+    };
+    let mut all = BTreeMap::new();
+    for node in &planned.plan.graph.nodes {
+        let Origin::Plugin(folder) = &node.entry.origin else { continue };
+        let id = &folder.manifest.id;
+        let pin = lock.as_ref().and_then(|l| l.pinned(id));
+        if let (Some(pin), Ok(hashes)) = (pin, folder.hashes()) {
+            let differences = pin.differences(hashes);
+            if !differences.is_empty() {
+                let text = format!("plugin `{id}` is not what plugins.lock pins: {}", differences.join("; "));
+                return Err(Reply::refuse(4, text));
+            }
+        }
+        if pin.is_none() && planned.site.require_lock {
+            return Err(Reply::refuse(2, format!("the site requires pinned plugins, and `{id}` is not pinned (`gantry plugins lock`)")));
+        }
+        all.insert(id.clone(), pin.is_some());
+    }
+    Ok(all)
+}
