@@ -13,6 +13,8 @@ pub const SCHEMA: &str = "gantry.deid-audit/1";
 pub enum Change {
     /// Value now of zero length.
     Emptied,
+    /// A label that the table lets stay, emptied because it repeated a name or number of the patient.
+    EmptiedEcho,
     /// Value replaced by a dummy.
     Dummied,
     /// UIDs replaced by mapped ones.
@@ -32,6 +34,8 @@ pub struct Audit {
     pub changed: BTreeMap<(Tag, Change), u64>,
     /// Public attributes removed, by tag. Private tags are only counted.
     pub removed_tags: BTreeMap<Tag, u64>,
+    /// Direct identifiers (names, numbers) for which kept labels were searched.
+    pub searched: u64,
     /// Attributes kept as they were, at every level.
     pub kept: u64,
 }
@@ -54,6 +58,7 @@ impl Audit {
     pub fn add(&mut self, other: &Self) {
         self.datasets += other.datasets;
         self.kept += other.kept;
+        self.searched += other.searched;
         for (reason, n) in &other.removed {
             *self.removed.entry(*reason).or_default() += n;
         }
@@ -87,6 +92,7 @@ impl Audit {
             "codes": profile.codes.iter().map(code).collect::<Vec<_>>(),
             "datasets": self.datasets,
             "kept": self.kept,
+            "searched_identifiers": self.searched,
             "removed": removed,
             "attributes": attributes,
         })
@@ -110,6 +116,7 @@ fn reason_name(reason: Reason) -> &'static str {
 fn change_name(change: Change) -> &'static str {
     match change {
         Change::Emptied => "emptied",
+        Change::EmptiedEcho => "emptied_echo",
         Change::Dummied => "dummied",
         Change::MappedUids => "mapped_uids",
         Change::Pseudonymised => "pseudonymised",

@@ -77,9 +77,11 @@ pub fn deidentify_case<E>(
         }
         parsed.push(headers);
     }
+    let searched = wanted.searched() as u64;
     let answer = service(&wanted.request()).map_err(CaseError::Service)?;
     let map = wanted.answered(&answer).map_err(CaseError::BadAnswer)?;
-    let mut clean = CleanCase { series: Vec::with_capacity(parsed.len()), audit: Audit::default() };
+    let mut clean =
+        CleanCase { series: Vec::with_capacity(parsed.len()), audit: Audit { searched, ..Audit::default() } };
     for (s, headers) in parsed.into_iter().enumerate() {
         let mut slices = Vec::with_capacity(headers.len());
         for (z, mut header) in headers.into_iter().enumerate() {

@@ -4,6 +4,7 @@
 //! can be left.
 
 use crate::audit::{Audit, Change};
+use crate::codes;
 use crate::dummy;
 use crate::profile::{Decision, Profile, Reason};
 use crate::pseudonyms::{self, Pseudonyms, is_well_known};
@@ -187,7 +188,15 @@ impl Cleaner<'_> {
         };
         let (mut cleaned, mut hollowed) = (Vec::with_capacity(items.len()), false);
         self.place.push(tag);
-        for item in items {
+        for mut item in items {
+            if tag == tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE && codes::describes_local_scheme(&item) {
+                hollowed = true;
+                continue;
+            }
+            if codes::is_local(&item) {
+                codes::replace(&mut item);
+                self.audit.changed(tags::CODE_VALUE, Change::Dummied);
+            }
             let held = item.iter().next().is_some();
             let item = self.clean(item)?;
             hollowed |= held && item.iter().next().is_none();
@@ -253,6 +262,11 @@ impl Cleaner<'_> {
         }
         if tag == tags::SPECIFIC_CHARACTER_SET && !value::texts(element.value()).iter().all(|t| is_charset(t)) {
             return self.remove(tag, Reason::WrongVr);
+        }
+        let label = matches!(vr, VR::LO | VR::LT | VR::SH | VR::ST | VR::UC | VR::UT);
+        if label && value::texts(element.value()).iter().any(|text| self.map.echoes(text)) {
+            self.audit.changed(tag, Change::EmptiedEcho);
+            return Some(value::emptied(tag, vr));
         }
         self.audit.kept += 1;
         Some(element)

@@ -62,7 +62,8 @@ pub fn code(value: &str, scheme: &str, meaning: &str) -> InMemDicomObject {
     ])
 }
 
-fn removed_code() -> InMemDicomObject {
+/// The dummy code, of a scheme of Gantry's own.
+pub fn removed_code() -> InMemDicomObject {
     code(TEXT, "99GANTRY", TEXT)
 }
 

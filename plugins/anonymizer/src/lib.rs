@@ -5,9 +5,11 @@
 
 pub mod audit;
 pub mod case;
+pub mod codes;
 pub mod dataset;
 pub mod deidentify;
 pub mod dummy;
+pub mod echo;
 pub mod image_types;
 pub mod profile;
 pub mod pseudonyms;

@@ -1,6 +1,7 @@
 //! [`Wanted`]: the identifiers of a whole case, asked for in one request; [`Answered`]: what the host's service
 //! `gantry.pseudonym/1` gave for them. The key stays in the host.
 
+use crate::echo::Echoes;
 use crate::refusal::Refusal;
 use crate::value;
 use dicom_core::{Tag, VR};
@@ -23,6 +24,8 @@ const PATIENT_NAME_TAG: Tag = Tag(0x0010, 0x0010);
 pub trait Pseudonyms {
     /// The replacement of a UID; `None` if it was never asked for.
     fn uid(&self, original: &str) -> Option<&str>;
+    /// Whether a text repeats a direct identifier of the case.
+    fn echoes(&self, text: &str) -> bool;
     /// The replacement of an identifier of a kind ([`PATIENT_ID`], [`PATIENT_NAME`]).
     fn id(&self, kind: &str, original: &str) -> Option<&str>;
 }
@@ -37,6 +40,7 @@ pub fn is_well_known(uid: &str) -> bool {
 pub struct Wanted {
     uids: BTreeSet<String>,
     ids: BTreeSet<(&'static str, String)>,
+    echoes: Echoes,
 }
 
 impl Wanted {
@@ -50,7 +54,10 @@ impl Wanted {
             }
             if let Some(items) = element.items() {
                 items.iter().for_each(|item| self.collect(item, lists_uid));
-            } else if element.vr() == VR::UI || lists_uid(tag) || value::dictionary_vr(tag) == Some(VR::UI) {
+                continue;
+            }
+            self.echoes.note(tag, element.vr(), &value::texts(element.value()));
+            if element.vr() == VR::UI || lists_uid(tag) || value::dictionary_vr(tag) == Some(VR::UI) {
                 let uids = value::texts(element.value());
                 self.uids.extend(uids.into_iter().filter(|uid| !uid.is_empty() && !is_well_known(uid)));
             } else if tag == PATIENT_ID_TAG {
@@ -59,6 +66,11 @@ impl Wanted {
                 self.ids.extend(some(PATIENT_NAME, value::first_text(dataset, tag)));
             }
         }
+    }
+
+    /// How many direct identifiers kept labels will be searched for.
+    pub fn searched(&self) -> usize {
+        self.echoes.count()
     }
 
     /// The request's JSON.
@@ -91,6 +103,7 @@ impl Wanted {
         }
         let answered = Answered {
             uids: self.uids.into_iter().zip(response.uids).collect(),
+            echoes: self.echoes,
             ids: self.ids.into_iter().map(|(kind, value)| (kind.to_owned(), value)).zip(response.ids).collect(),
         };
         let unchanged = answered.uids.iter().any(|(old, new)| old == new || new.is_empty())
@@ -108,11 +121,16 @@ fn some(kind: &'static str, value: String) -> Option<(&'static str, String)> {
 pub struct Answered {
     uids: HashMap<String, String>,
     ids: HashMap<(String, String), String>,
+    echoes: Echoes,
 }
 
 impl Pseudonyms for Answered {
     fn uid(&self, original: &str) -> Option<&str> {
         self.uids.get(original).map(String::as_str)
+    }
+
+    fn echoes(&self, text: &str) -> bool {
+        self.echoes.heard_in(text)
     }
 
     fn id(&self, kind: &str, original: &str) -> Option<&str> {

@@ -394,3 +394,46 @@ fn a_charset_that_is_no_charset_goes() {
     object.put(dummy::text((0x0008, 0x0070), VR::LO, "Maker"));
     assert!(one(object).get(tags::SPECIFIC_CHARACTER_SET).is_none());
 }
+
+#[test]
+fn a_label_that_repeats_the_patient_is_emptied() {
+    let with = |text: &str| {
+        let mut object = slice(0, 0);
+        object.put(dummy::text((0x0018, 0x9423), VR::LO, text));
+        object.put(dummy::text((0x0018, 0x0024), VR::SH, "Example"));
+        object
+    };
+    let (cleaned, audit) =
+        clean(1, &[vec![with("Thorax ID-4711"), with("Erika Example, prone"), with("Thorax prone")]]).expect("cleaned");
+    let names: Vec<String> = cleaned[0].iter().map(|o| value::first_text(o, tags::ACQUISITION_PROTOCOL_NAME)).collect();
+    assert_eq!(names, ["", "", "Thorax prone"]);
+    // One part of a name alone is nobody.
+    assert!(cleaned[0].iter().all(|o| value::first_text(o, tags::SEQUENCE_NAME) == "Example"));
+    let record = audit.to_json(Profile::basic().expect("profile"));
+    assert_eq!(record["searched_identifiers"], 2);
+    let echo = record["attributes"].as_array().expect("list").iter().find(|a| a["action"] == "emptied_echo");
+    assert_eq!(echo.expect("noted")["count"], 2);
+}
+
+#[test]
+fn a_sites_own_codes_are_replaced_and_published_ones_stay() {
+    let mut object = slice(0, 0);
+    let codes = vec![
+        dummy::code("P1", "99HOSPITAL", "Thorax, ward of Dr Example"),
+        dummy::code("113691", "DCM", "IEC Body Dosimetry Phantom"),
+    ];
+    object.put(dummy::sequence(tags::PROCEDURE_CODE_SEQUENCE, codes));
+    let scheme = |name: &str| {
+        InMemDicomObject::from_element_iter([
+            dummy::text((0x0008, 0x0102), VR::SH, name),
+            dummy::text((0x0008, 0x0116), VR::ST, "Example Hospital"),
+        ])
+    };
+    object.put(dummy::sequence(tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE, vec![scheme("99HOSPITAL")]));
+    let after = one(object);
+    let items = after.get(tags::PROCEDURE_CODE_SEQUENCE).and_then(|e| e.items()).expect("codes");
+    let meanings: Vec<String> = items.iter().map(|i| value::first_text(i, tags::CODE_MEANING)).collect();
+    assert_eq!(meanings, ["REMOVED", "IEC Body Dosimetry Phantom"]);
+    assert_eq!(value::first_text(&items[0], tags::CODING_SCHEME_DESIGNATOR), "99GANTRY");
+    assert!(after.get(tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE).is_none());
+}
