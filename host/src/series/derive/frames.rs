@@ -2,6 +2,7 @@
 //! can be made valid.
 
 use dicom_core::VR;
+use dicom_core::header::Header;
 use dicom_core::value::PrimitiveValue;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
@@ -75,5 +76,7 @@ pub(super) fn make_classic(out: &mut InMemDicomObject, sop_class: &str) -> Resul
     ] {
         out.remove_element(tag);
     }
+    // The supplemental colours of an enhanced image have no place in a monochrome classic one.
+    out.retain(|e| !(e.tag().group() == 0x0028 && (0x1101..=0x1224).contains(&e.tag().element())));
     Ok(())
 }
