@@ -11,7 +11,7 @@ use gantry_host::series::{Fault, ScanOptions, ScanReport, SeriesRecord, SliceRea
 use gantry_tests::fixture::shared;
 
 fn scanned(folder: &Path, options: &ScanOptions) -> ScanReport {
-    scan(&[folder.to_path_buf()], options, &|_, _| {}).unwrap()
+    scan(&[folder.to_path_buf()], options, &|_| {}).unwrap()
 }
 
 fn context() -> DerivationContext {
