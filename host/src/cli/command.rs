@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{key, run, series, weights, worker};
+use super::{check, graph, inspect, key, plugins, run, series, weights, worker};
 
 /// The plugin host for medical imaging pipelines.
 #[derive(Debug, Parser)]
@@ -18,6 +18,14 @@ pub struct CommandLine {
 pub enum Verb {
     /// Check a pipeline, then run it over every case found
     Run(Box<run::RunArgs>),
+    /// Find every static error of a pipeline at once, without running any plugin code
+    Check(check::CheckArgs),
+    /// Draw a pipeline, each edge with what flows along it
+    Graph(graph::GraphArgs),
+    /// Show a stage's ports and parameters, a plugin, or a checkpoint's card
+    Inspect(inspect::InspectArgs),
+    /// List, pin and verify what is installed
+    Plugins(plugins::PluginsArgs),
     /// List the series in folders
     Series(series::SeriesArgs),
     /// Import weights

@@ -1,9 +1,13 @@
 //! The command line: one module for each verb. stdout carries results, stderr everything else.
 
+pub mod check;
 pub mod command;
+pub mod graph;
+pub mod inspect;
 pub mod key;
 pub mod log;
 pub mod places;
+pub mod plugins;
 pub mod progress;
 pub mod reply;
 pub mod run;
@@ -20,6 +24,10 @@ use reply::Reply;
 pub fn dispatch(line: CommandLine) -> ExitCode {
     match line.verb {
         Verb::Run(args) => run::run(&args).print(),
+        Verb::Check(args) => check::run(&args).print(),
+        Verb::Graph(args) => graph::run(&args).print(),
+        Verb::Inspect(args) => inspect::run(&args).print(),
+        Verb::Plugins(args) => plugins::run(&args).print(),
         Verb::Series(args) => series::run(&args),
         Verb::Weights(args) => weights(&args).print(),
         Verb::Key(args) => match key::run(&args) {

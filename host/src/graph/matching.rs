@@ -138,10 +138,7 @@ pub(super) fn same(key: &str, a: &Json, b: &Json) -> bool {
 }
 
 /// The one diagnostic of an edge that does not fit: the first key leads, the others are mentioned.
-pub(super) fn report(edge: &Edge<'_>, mismatches: &[Mismatch], help: Option<String>) -> Diagnostic {
-    let Some(first) = mismatches.first() else {
-        return Diagnostic::error("caps-mismatch", "an edge does not fit", edge.link.at.label("here"));
-    };
+pub(super) fn report(edge: &Edge<'_>, first: &Mismatch, others: &[Mismatch], help: Option<String>) -> Diagnostic {
     let giver = format!("`{}`", edge.giver);
     let input = match edge.link.name.as_str() {
         "" => format!("`{}.{}`", edge.taker, edge.port.name),
@@ -164,7 +161,7 @@ pub(super) fn report(edge: &Edge<'_>, mismatches: &[Mismatch], help: Option<Stri
     if let (true, Some(grid)) = (first.key == "grid", edge.grid_of) {
         out = out.with(grid.at.label(format!("{} comes from here", first.demanded)));
     }
-    let further: Vec<String> = mismatches.iter().skip(1).map(message).collect();
+    let further: Vec<String> = others.iter().map(message).collect();
     if !further.is_empty() {
         out.message = format!("{} (and {})", out.message, further.join("; "));
     }

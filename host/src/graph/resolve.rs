@@ -120,9 +120,9 @@ impl<'a, 'b> Resolving<'a, 'b> {
                 lattice,
             };
             let verdict = matching::check(&edge);
-            if let Some(first) = verdict.mismatches.first() {
+            if let Some((first, others)) = verdict.mismatches.split_first() {
                 let help = (self.advice)(&edge, first.key);
-                self.diagnostics.push(matching::report(&edge, &verdict.mismatches, help));
+                self.diagnostics.push(matching::report(&edge, first, others, help));
                 link.offer = Offer::unknown();
             } else if !verdict.undecided.is_empty() {
                 input.undecided.push((index, verdict.undecided));

@@ -12,8 +12,6 @@ use super::spanned::{Reader, Text, TomlTable};
 pub struct Select {
     /// DICOM Modality, exactly.
     pub modality: Option<String>,
-    /// `dicom` or `nifti`.
-    pub kind: Option<String>,
     /// Name of a folder on the way to the series, exactly.
     pub folder: Option<String>,
     /// No folder on the way to the series has this name.
@@ -24,6 +22,10 @@ pub struct Select {
     pub not_description: Option<String>,
     /// Series Number, exactly.
     pub series_number: Option<i32>,
+    /// Fewest slices.
+    pub min_slices: Option<usize>,
+    /// Localizers, and only them, instead of everything else.
+    pub localizer: Option<bool>,
 }
 
 impl Select {
@@ -31,16 +33,6 @@ impl Select {
         let mut reader = Reader::new(table, format!("`select` of node `{node}`"));
         let text = |t: Option<Text>| t.map(|t| t.text);
         let modality = text(reader.string("modality", diagnostics));
-        let kind = reader.string("kind", diagnostics);
-        if let Some(kind) = &kind
-            && !["dicom", "nifti"].contains(&kind.text.as_str())
-        {
-            diagnostics.push(Diagnostic::error(
-                "bad-value",
-                format!("`kind` cannot be \"{}\"", kind.text),
-                kind.at.label("expected \"dicom\" or \"nifti\""),
-            ));
-        }
         let folder = text(reader.string("folder", diagnostics));
         let not_folder = text(reader.string("not_folder", diagnostics));
         let mut pattern = |key, diagnostics: &mut Vec<Diagnostic>| {
@@ -62,7 +54,9 @@ impl Select {
             super::spanned::Toml::Integer(n) if i32::try_from(n).is_ok() => i32::try_from(n).ok(),
             _ => super::spanned::wrong_type(&entry.value, "series_number", "a whole number", diagnostics),
         });
+        let min_slices = reader.unsigned("min_slices", diagnostics).and_then(|n| usize::try_from(n).ok());
+        let localizer = reader.boolean("localizer", diagnostics);
         reader.finish(diagnostics);
-        Self { modality, kind: text(kind), folder, not_folder, description, not_description, series_number }
+        Self { modality, folder, not_folder, description, not_description, series_number, min_slices, localizer }
     }
 }

@@ -234,11 +234,7 @@ impl Card {
     }
 }
 
-fn read_caps(
-    port: &str,
-    table: &TomlTable,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> (CardCaps, Option<ElementNames>) {
+fn read_caps(port: &str, table: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -> (CardCaps, Option<ElementNames>) {
     let mut reader = Reader::new(table, format!("[caps.{port}]"));
     let mut caps = IndexMap::new();
     for key in KEYS.into_iter().filter(|k| *k != "grid" && *k != "identity") {

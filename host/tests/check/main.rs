@@ -6,3 +6,4 @@ mod brain_mr;
 mod documents;
 mod ducosy;
 mod manifests;
+mod verbs;
