@@ -436,7 +436,7 @@ fn damage_faults(slices: &[Slice<'_>], damaged: &[Damaged], faults: &mut Vec<Fau
         faults.push(Fault::new(
             "damaged-neighbour",
             format!(
-                "{count} damaged DICOM files lie in the same folder and may be slices of this series: first #{}",
+                "{count} damaged or unreadable files lie in the same folder and may be slices of this series: first #{}",
                 first.input
             ),
         ));

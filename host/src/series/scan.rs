@@ -102,8 +102,11 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         .enumerate()
         .map(|(input, candidate)| {
             on_file(&candidate.path);
-            let found = look_at(candidate, input).unwrap_or_else(|fault| Found::Skipped { fault, damaged: false });
-            found
+            look_at(candidate, input).unwrap_or_else(|fault| {
+                // What could not be looked into may be a slice, like what is damaged.
+                let damaged = matches!(fault.code.as_str(), "unreadable" | "scan-crash" | "too-large");
+                Found::Skipped { fault, damaged }
+            })
         })
         .collect();
     let (mut images, mut niftis, mut damaged_files, mut skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
