@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, is_volume_class, may_make_volume};
-use super::geometry::Geometry;
+use super::nifti_probe::NiftiGrid;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
 use super::{group, guard, header, input, nifti_probe};
@@ -71,7 +71,7 @@ pub(crate) struct ScannedNifti {
     pub folder_parts: Vec<String>,
     pub input: usize,
     pub sha256: String,
-    pub grid: Result<Geometry, Fault>,
+    pub grid: Result<NiftiGrid, Fault>,
 }
 
 /// A DICOM file that is damaged in its header, so that it cannot be told which series it belongs to.
@@ -209,11 +209,6 @@ fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
         return Err(Fault::new("not-dicom", "neither DICOM nor NIfTI"));
     }
     let grid = nifti_probe::grid(&file);
-    if let Err(fault) = &grid
-        && fault.code == "not-nifti"
-    {
-        return Err(fault.clone());
-    }
     drop(file);
     Ok(Found::Nifti(Box::new(ScannedNifti {
         path: candidate.path.clone(),
