@@ -8,7 +8,7 @@ use ct::{Ct, folder};
 use gantry_host::series::{Repair, ScanOptions, ScanReport, Select, SeriesKind, SeriesRecord, read_slice, scan};
 
 fn scan_one(root: &Path, options: &ScanOptions) -> ScanReport {
-    scan(&[root.to_owned()], options, &|_, _| {}).unwrap()
+    scan(&[root.to_owned()], options, &|_| {}).unwrap()
 }
 
 fn scan_plain(root: &Path) -> ScanReport {
@@ -138,7 +138,7 @@ fn links_and_special_files_are_listed_and_not_opened() {
     let mut skipped: Vec<_> = report.skipped.iter().map(|s| s.code.as_str()).collect();
     skipped.sort_unstable();
     assert_eq!(skipped, ["not-a-file", "not-a-file", "symlink", "symlink"]);
-    assert!(scan(&[root.path().join("absent")], &ScanOptions::default(), &|_, _| {}).is_err());
+    assert!(scan(&[root.path().join("absent")], &ScanOptions::default(), &|_| {}).is_err());
 }
 
 #[test]

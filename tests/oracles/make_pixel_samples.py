@@ -142,7 +142,9 @@ def main():
     write("jpeg_extended_8", UID + ".4.51", imagecodecs.jpeg8_encode(blocks, level=95), blocks.astype(int), 8, 8, False)
     expected = picture(generator, 12, False)
     data = imagecodecs.htj2k_encode(expected.astype("u2"))
+    # The decoder is the same: these show that the UIDs are known.
     write("htj2k_lossy_uid", UID + ".4.203", data, expected, 16, 12, False)
+    write("htj2k_rpcl_uid", UID + ".4.202", data, expected, 16, 12, False)
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     data = deflate.compress(expected.astype("<u2").tobytes()) + deflate.flush()
     write("deflated_frame", UID + ".8.1", data + b"\0" * (len(data) % 2), expected, 16, 12, False)

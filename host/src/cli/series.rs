@@ -84,9 +84,10 @@ struct Passed<'a> {
 
 /// Runs the verb. Exit code 0: listed, whatever was found; 2: a folder cannot be read.
 pub fn run(args: &SeriesArgs) -> ExitCode {
-    let options = ScanOptions { include_derived: args.include_derived, repair: args.repair.clone(), ..ScanOptions::default() };
+    let options =
+        ScanOptions { include_derived: args.include_derived, repair: args.repair.clone(), ..ScanOptions::default() };
     let bar = if std::io::stderr().is_terminal() {
-        indicatif::ProgressBar::new_spinner()
+        indicatif::ProgressBar::new_spinner().with_message("files")
     } else {
         indicatif::ProgressBar::hidden()
     };

@@ -2,6 +2,8 @@
 //!
 //! By identifiers and geometry, never by file name; by folder only where identifiers are missing.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -209,10 +211,10 @@ fn build(
 ) -> SeriesRecord {
     let (mut faults, mut warnings) = (Vec::new(), Vec::new());
     order(&mut slices);
-    file_faults(&slices, &mut faults);
-    header_faults(&slices, &mut faults, &mut warnings);
-    copy_warning(&slices, copies, &mut warnings);
-    damage_faults(&slices, damaged, &mut faults);
+    checks::file_faults(&slices, &mut faults);
+    checks::header_faults(&slices, &mut faults, &mut warnings);
+    checks::copy_warning(&slices, copies, &mut warnings);
+    checks::damage_faults(&slices, damaged, &mut faults);
     let geometry = place(key, &slices, &mut faults, &mut warnings);
 
     let hashes: BTreeSet<&str> = slices.iter().map(|s| s.image.sha256.as_str()).collect();
@@ -356,98 +358,11 @@ fn place(
     geometry
 }
 
-/// What is wrong with single files.
-fn file_faults(slices: &[Slice<'_>], faults: &mut Vec<Fault>) {
-    let mut by_code: BTreeMap<&str, Vec<(usize, &Fault)>> = BTreeMap::new();
-    for slice in slices {
-        let own = slice.image.faults.iter().filter(|_| slice.number == 0);
-        for fault in own.chain(slice.frame.rescale.as_ref().err()) {
-            by_code.entry(&fault.code).or_default().push((slice.image.input, fault));
-        }
-    }
-    for (code, all) in by_code {
-        let Some((input, fault)) = all.first() else { continue };
-        let more = if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() };
-        faults.push(Fault::new(code, format!("#{input}: {}{more}", fault.text)));
-    }
-}
-
-/// What the headers say that contradicts a volume in Hounsfield units.
-fn header_faults(slices: &[Slice<'_>], faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
-    let mut sops: HashMap<&str, usize> = HashMap::new();
-    for slice in slices.iter().filter(|s| s.number == 0 && !s.image.facts.sop_instance.is_empty()) {
-        if let Some(other) = sops.insert(&slice.image.facts.sop_instance, slice.image.input) {
-            faults.push(Fault::new(
-                "duplicate-instance",
-                format!("#{other} and #{} have the same SOP Instance UID but different bytes", slice.image.input),
-            ));
-            break;
-        }
-    }
-    if let Some(slice) = slices.iter().find(|s| s.image.facts.modality_lut) {
-        faults.push(Fault::new(
-            "modality-lut",
-            format!(
-                "#{}: a Modality LUT Sequence is not supported, only rescale slope and intercept",
-                slice.image.input
-            ),
-        ));
-    }
-    let missing = slices.iter().filter(|s| s.frame.rescale.as_ref().is_ok_and(|r| r.missing)).count();
-    if missing > 0 && missing < slices.len() {
-        faults.push(Fault::new(
-            "rescale",
-            format!("{missing} of {} slices have no rescale slope and intercept, the others do", slices.len()),
-        ));
-    } else if missing > 0 {
-        warnings.push(Fault::new("rescale-missing", "no rescale slope and intercept: 1 and 0 are assumed"));
-    }
-    let is_hu = |kind: &str| matches!(kind, "HU" | "HU_MOD" | "US");
-    let other = slices
-        .iter()
-        .find(|s| s.image.facts.modality == "CT" && s.frame.rescale_type.as_deref().is_some_and(|kind| !is_hu(kind)));
-    if let Some(slice) = other {
-        faults.push(Fault::new(
-            "rescale-type",
-            format!("#{}: the rescale type is not HU: the values are no Hounsfield units", slice.image.input),
-        ));
-    }
-}
-
-fn copy_warning(slices: &[Slice<'_>], copies: &HashMap<usize, Vec<usize>>, warnings: &mut Vec<Fault>) {
-    let mut all =
-        slices.iter().filter(|s| s.number == 0).filter_map(|s| Some((s.image.input, copies.get(&s.image.input)?)));
-    let count: usize = all.clone().map(|(_, copies)| copies.len()).sum();
-    if let Some((kept, copies)) = all.next() {
-        let copy = copies.first().copied().unwrap_or(kept);
-        warnings.push(Fault::new(
-            "duplicate-file",
-            format!("{count} files are exact copies of others and were dropped: first #{copy}, a copy of #{kept}"),
-        ));
-    }
-}
-
-/// A file that is damaged in its header may be a slice of any series in its folder.
-fn damage_faults(slices: &[Slice<'_>], damaged: &[Damaged], faults: &mut Vec<Fault>) {
-    let folders: BTreeSet<&Path> = slices.iter().map(|s| folder(s.image)).collect();
-    let mut near = damaged.iter().filter(|d| folders.contains(d.folder.as_path()));
-    let count = near.clone().count();
-    if let Some(first) = near.next() {
-        faults.push(Fault::new(
-            "damaged-neighbour",
-            format!(
-                "{count} damaged DICOM files lie in the same folder and may be slices of this series: first #{}",
-                first.input
-            ),
-        ));
-    }
-}
-
 /// The record of a NIfTI file.
 pub(crate) fn nifti_series(file: ScannedNifti) -> SeriesRecord {
-    let (geometry, faults) = match file.grid {
-        Ok(geometry) => (Some(geometry), Vec::new()),
-        Err(fault) => (None, vec![fault.at(format_args!("#{}", file.input))]),
+    let (geometry, warnings, faults) = match file.grid {
+        Ok(grid) => (Some(grid.geometry), grid.warnings, Vec::new()),
+        Err(fault) => (None, Vec::new(), vec![fault.at(format_args!("#{}", file.input))]),
     };
     let name = file.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let around = file.folder_parts.split_last().map_or(&[][..], |(_, around)| around);
@@ -484,6 +399,6 @@ pub(crate) fn nifti_series(file: ScannedNifti) -> SeriesRecord {
         deidentified: false,
         burned_in_annotation: false,
         faults,
-        warnings: Vec::new(),
+        warnings,
     }
 }

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod header;
 mod inflate;
 mod input;
+mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;
 pub mod nifti;

@@ -18,6 +18,8 @@ mod header;
 mod read;
 mod write;
 
+pub(super) use header::HEADER;
+
 pub use grid::{GridMatch, match_grid, same_grid};
 pub use read::{LabelValue, Limits, NiftiFile};
 pub use write::{RowOrder, encode_image, encode_labels};
@@ -47,6 +49,18 @@ impl<T: Copy> NiftiVolume<T> {
         let voxels = if matched.is_identity() { self.voxels } else { matched.apply(&self.voxels, self.channels)? };
         Ok(Self { channels: self.channels, geometry: target.clone(), voxels })
     }
+}
+
+/// The grid that a header of a NIfTI-1 file describes, and warnings.
+///
+/// # Errors
+/// As [`NiftiFile::open`], as far as the header goes.
+pub(super) fn header_grid(bytes: &[u8; HEADER]) -> Result<(Geometry, Vec<Fault>), Fault> {
+    let header = header::parse(bytes)?;
+    let (size, _) = header::size(&header)?;
+    let mut warnings = Vec::new();
+    let geometry = header::geometry(&header, size, &mut warnings)?;
+    Ok((geometry, warnings))
 }
 
 #[cfg(test)]

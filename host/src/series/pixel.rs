@@ -4,15 +4,13 @@
 
 use std::borrow::Cow;
 
-use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use dicom_pixeldata::PixelDecoder;
+use dicom_object::InMemDicomObject;
 
 use super::guard::{self, Outline, PixelSpan};
 use super::header::{integer, text};
 use super::record::Fault;
-use super::{inflate, jpeg_ls, jpeg2000, rle};
+use super::{inflate, jpeg, jpeg_ls, jpeg2000, rle};
 
 /// Largest frame that is always accepted, pixels …
 const FREE_PIXELS: usize = 4 << 20;
@@ -284,7 +282,10 @@ pub fn decode(outline: &Outline<'_>, module: &PixelModule, frame: usize) -> Resu
             let plain = rle::decode(&bytes, module.pixels(), (module.bits_allocated / 8) as usize)?;
             cells(&plain, module, false)?
         }
-        Codec::Jpeg => jpeg(&bytes, &outline.transfer_syntax, module)?,
+        Codec::Jpeg => {
+            let image = jpeg::decode(&bytes, &outline.transfer_syntax, module.rows, module.columns)?;
+            coded(image.codes.into_iter().map(u64::from), image.precision, module)?
+        }
         Codec::JpegLs => {
             let image = jpeg_ls::decode(&bytes, module.rows, module.columns)?;
             let precision = u32::from(image.precision);
@@ -390,104 +391,4 @@ fn coded(codes: impl Iterator<Item = u64>, precision: u32, module: &PixelModule)
     let bits = precision.min(module.bits_stored);
     let values = codes.map(|code| narrow(extend(code, bits, module.signed))).collect::<Result<Vec<i32>, Fault>>()?;
     Ok(Stored { values, cells: None })
-}
-
-/// A JPEG frame (baseline, lossless), decoded by dicom-rs out of an object that holds nothing else. Its frame header
-/// is compared with the module first.
-fn jpeg(bytes: &[u8], transfer_syntax: &str, module: &PixelModule) -> Result<Stored, Fault> {
-    let damaged = |what: String| Fault::new("jpeg", format!("the JPEG image {what}"));
-    let size = jpeg_size(bytes).ok_or_else(|| damaged("has no frame header".to_owned()))?;
-    if (size.rows, size.columns) != (module.rows, module.columns) {
-        return Err(damaged(format!(
-            "has {} x {} samples, expected {} x {}",
-            size.rows, size.columns, module.rows, module.columns
-        )));
-    }
-    if size.components != 1 {
-        return Err(damaged(format!("has {} components, expected 1", size.components)));
-    }
-    if !size.lossless && size.precision != 8 {
-        return Err(Fault::new(
-            "transfer-syntax",
-            format!("lossy JPEG of {} bits is not supported (8 bits and lossless JPEG are)", size.precision),
-        ));
-    }
-    let wide = size.precision > 8;
-    let bits: u16 = if wide { 16 } else { 8 };
-    let number = |tag, value: u16| DataElement::new(tag, VR::US, PrimitiveValue::from(value));
-    let (rows, columns) = (module.rows as u16, module.columns as u16);
-    let object = InMemDicomObject::from_element_iter([
-        number(tags::SAMPLES_PER_PIXEL, 1),
-        DataElement::new(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2"),
-        number(tags::ROWS, rows),
-        number(tags::COLUMNS, columns),
-        number(tags::BITS_ALLOCATED, bits),
-        number(tags::BITS_STORED, bits),
-        number(tags::HIGH_BIT, bits - 1),
-        number(tags::PIXEL_REPRESENTATION, 0),
-        DataElement::new(
-            tags::PIXEL_DATA,
-            VR::OB,
-            dicom_core::value::PixelFragmentSequence::new_fragments(vec![bytes.to_vec()]),
-        ),
-    ]);
-    let meta = FileMetaTableBuilder::new()
-        .transfer_syntax(transfer_syntax)
-        .media_storage_sop_class_uid(uids::CT_IMAGE_STORAGE)
-        .media_storage_sop_instance_uid("2.25.0");
-    let object = object.with_meta(meta).map_err(|_| damaged("cannot be handed to its decoder".to_owned()))?;
-    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        object.decode_pixel_data().map(|decoded| decoded.data().to_vec())
-    }));
-    let Ok(Ok(decoded)) = decoded else { return Err(damaged("is damaged or cut off".to_owned())) };
-    if decoded.len() != module.pixels() * usize::from(bits / 8) {
-        return Err(lost());
-    }
-    let codes: Vec<u64> = if wide {
-        decoded.chunks_exact(2).map(|b| u64::from(u16::from_le_bytes([b[0], b[1]]))).collect()
-    } else {
-        decoded.iter().map(|&b| u64::from(b)).collect()
-    };
-    coded(codes.into_iter(), size.precision, module)
-}
-
-struct JpegSize {
-    rows: usize,
-    columns: usize,
-    components: u8,
-    precision: u32,
-    lossless: bool,
-}
-
-/// The frame header (SOF) of a JPEG stream.
-fn jpeg_size(bytes: &[u8]) -> Option<JpegSize> {
-    let mut at = 2;
-    if bytes.get(..2)? != [0xFF, 0xD8] {
-        return None;
-    }
-    loop {
-        if *bytes.get(at)? != 0xFF {
-            return None;
-        }
-        let marker = *bytes.get(at + 1)?;
-        if marker == 0xFF {
-            at += 1;
-            continue;
-        }
-        let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
-        if matches!(marker, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
-            let s = bytes.get(at + 4..at + 10)?;
-            return Some(JpegSize {
-                precision: u32::from(s[0]),
-                rows: usize::from(u16::from_be_bytes([s[1], s[2]])),
-                columns: usize::from(u16::from_be_bytes([s[3], s[4]])),
-                components: s[5],
-                lossless: marker == 0xC3,
-            });
-        }
-        if marker == 0xD9 || marker == 0xDA {
-            return None;
-        }
-        at += 2 + length;
-    }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, is_volume_class, may_make_volume};
-use super::geometry::Geometry;
+use super::nifti_probe::NiftiGrid;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
 use super::{group, guard, header, input, nifti_probe};
@@ -71,7 +71,7 @@ pub(crate) struct ScannedNifti {
     pub folder_parts: Vec<String>,
     pub input: usize,
     pub sha256: String,
-    pub grid: Result<Geometry, Fault>,
+    pub grid: Result<NiftiGrid, Fault>,
 }
 
 /// A DICOM file that is damaged in its header, so that it cannot be told which series it belongs to.
@@ -102,8 +102,11 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         .enumerate()
         .map(|(input, candidate)| {
             on_file(&candidate.path);
-            let found = look_at(candidate, input).unwrap_or_else(|fault| Found::Skipped { fault, damaged: false });
-            found
+            look_at(candidate, input).unwrap_or_else(|fault| {
+                // What could not be looked into may be a slice, like what is damaged.
+                let damaged = matches!(fault.code.as_str(), "unreadable" | "scan-crash" | "too-large");
+                Found::Skipped { fault, damaged }
+            })
         })
         .collect();
     let (mut images, mut niftis, mut damaged_files, mut skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -206,11 +209,6 @@ fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
         return Err(Fault::new("not-dicom", "neither DICOM nor NIfTI"));
     }
     let grid = nifti_probe::grid(&file);
-    if let Err(fault) = &grid
-        && fault.code == "not-nifti"
-    {
-        return Err(fault.clone());
-    }
     drop(file);
     Ok(Found::Nifti(Box::new(ScannedNifti {
         path: candidate.path.clone(),

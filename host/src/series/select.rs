@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::SeriesRecord;
+use super::record::{SeriesKind, SeriesRecord};
 
 /// Conditions on a series; all that are given must hold.
 ///
@@ -13,6 +13,9 @@ pub struct Select {
     /// Modality (`CT`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modality: Option<String>,
+    /// The format: `dicom` or `nifti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SeriesKind>,
     /// A folder of exactly this name lies between the input folder and the series (or holds it).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
@@ -80,6 +83,7 @@ impl Select {
         let in_folder = |name: &String| series.folder_parts.iter().any(|part| part == name);
         let described = |pattern: &Pattern| pattern.found_in(&series.description);
         self.modality.as_ref().is_none_or(|m| *m == series.modality)
+            && self.kind.is_none_or(|k| k == series.kind)
             && self.folder.as_ref().is_none_or(in_folder)
             && !self.not_folder.as_ref().is_some_and(in_folder)
             && self.description.as_ref().is_none_or(described)
@@ -98,7 +102,6 @@ impl Select {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::record::SeriesKind;
 
     fn series(parts: &[&str], description: &str) -> SeriesRecord {
         SeriesRecord {
@@ -146,6 +149,7 @@ mod tests {
         let s = series(&[], "Thorax 2.0 B30f");
         assert!(select("modality = 'CT'\ndescription = '(?i)thorax.*b30'\nseries_number = 4").matches(&s));
         assert!(!select("modality = 'MR'").matches(&s));
+        assert!(select("kind = 'dicom'").matches(&s) && !select("kind = 'nifti'").matches(&s));
         assert!(!select("not_description = 'B30'").matches(&s));
         assert!(!select("series_number = 5").matches(&s));
         assert!(!select("min_slices = 1").matches(&s));

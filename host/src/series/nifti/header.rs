@@ -6,7 +6,7 @@ use crate::series::geometry::{Geometry, cross, dot, norm};
 use crate::series::record::Fault;
 
 /// Bytes of a NIfTI-1 header.
-pub(super) const HEADER: usize = 348;
+pub(in crate::series) const HEADER: usize = 348;
 
 /// How the file stores a voxel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
