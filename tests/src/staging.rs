@@ -111,7 +111,8 @@ fn place(from: &Path, to: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(say)?;
     // Not beside the target: a plugin folder must never hold a stranger's file.
     let scratch = to.ancestors().find(|a| a.ends_with("stage")).unwrap_or(folder);
-    let temporary = scratch.join(format!(".new-{}-{}", std::process::id(), to.file_name().unwrap_or_default().to_string_lossy()));
+    let temporary =
+        scratch.join(format!(".new-{}-{}", std::process::id(), to.file_name().unwrap_or_default().to_string_lossy()));
     std::fs::copy(from, &temporary).map_err(say)?;
     std::fs::rename(&temporary, to).map_err(say)
 }
@@ -135,6 +136,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 fn target_folder(workspace: &Path) -> Result<PathBuf, String> {
     // This program itself lies in the target folder, at target/<profile>[/deps]/<name>.
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let found = program.ancestors().find(|a| a.join("CACHEDIR.TAG").is_file() || a.file_name().is_some_and(|n| n == "target"));
+    let found =
+        program.ancestors().find(|a| a.join("CACHEDIR.TAG").is_file() || a.file_name().is_some_and(|n| n == "target"));
     Ok(found.map_or_else(|| workspace.join("target"), Path::to_owned))
 }

@@ -9,6 +9,7 @@ mod json_write;
 mod labels_read;
 mod nifti_read;
 mod nifti_write;
+pub mod phantom;
 mod png_write;
 mod services;
 

@@ -2,11 +2,18 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{check, graph, inspect, key, plugins, run, series, weights, worker};
+use super::{check, graph, inspect, key, phantom, plugins, run, series, weights, worker};
 
 /// The plugin host for medical imaging pipelines.
 #[derive(Debug, Parser)]
-#[command(name = "gantry", version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "gantry",
+    version,
+    about,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct CommandLine {
     /// What to do
     #[command(subcommand)]
@@ -32,6 +39,8 @@ pub enum Verb {
     Weights(weights::WeightsArgs),
     /// Make the site's pseudonym key
     Key(key::KeyArgs),
+    /// Write the built-in chest phantom as DICOM patients with ground-truth labels
+    Phantom(phantom::PhantomArgs),
     #[command(hide = true)]
     /// What the supervisor starts
     Worker(worker::WorkerArgs),

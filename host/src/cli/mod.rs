@@ -6,6 +6,7 @@ pub mod graph;
 pub mod inspect;
 pub mod key;
 pub mod log;
+pub mod phantom;
 pub mod places;
 pub mod plugins;
 pub mod progress;
@@ -34,6 +35,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
             Ok(text) => Reply { stdout: format!("{text}\n"), ..Reply::default() }.print(),
             Err(e) => Reply::refuse(3, e).print(),
         },
+        Verb::Phantom(args) => phantom(&args).print(),
         Verb::Worker(args) => worker::run(&args),
     }
 }
@@ -48,5 +50,16 @@ fn weights(args: &weights::WeightsArgs) -> Reply {
     match weights::run(args, &folders, default.as_deref()) {
         Ok(stdout) => Reply { stdout, ..Reply::default() },
         Err(e) => Reply::refuse(e.exit_code(), e),
+    }
+}
+
+fn phantom(args: &phantom::PhantomArgs) -> Reply {
+    match phantom::run(args, |_| ()) {
+        Ok(patients) => {
+            let lines = patients.iter().map(|p| format!("{}\n", p.folder.display()));
+            Reply { stdout: lines.collect(), ..Reply::default() }
+        }
+        Err(e @ phantom::PhantomError::Write { .. }) => Reply::refuse(3, e),
+        Err(e) => Reply::refuse(2, e),
     }
 }

@@ -136,7 +136,13 @@ pub fn run(args: &RunArgs) -> Reply {
 }
 
 /// Runs a planned request and puts its end into words.
-pub fn execute(request: &Request, planned: &Planned, options: &RunOptions, form: ProgressForm, sources: &Sources) -> Reply {
+pub fn execute(
+    request: &Request,
+    planned: &Planned,
+    options: &RunOptions,
+    form: ProgressForm,
+    sources: &Sources,
+) -> Reply {
     let interrupt = match watch_signals() {
         Ok(interrupt) => interrupt,
         Err(e) => return Reply::refuse(3, format!("signals cannot be watched: {e}")),
@@ -198,10 +204,12 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
     let mut ignored = Vec::new();
     let site = args.site.open(sources, &mut ignored).map_err(|words| Reply::refuse(3, words))?;
     if let (None, Some(asked)) = (args.precision, site.precision.as_deref().filter(|p| *p != "f32")) {
-        let text = format!("the site asks for precision {asked}; this version computes in f32 only (--precision f32 says so)");
+        let text =
+            format!("the site asks for precision {asked}; this version computes in f32 only (--precision f32 says so)");
         return Err(Reply::refuse(2, text));
     }
-    let absolute = |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
+    let absolute =
+        |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
     let key = args.key.clone().or_else(|| site.key_file.clone());
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Request {
@@ -246,7 +254,10 @@ fn pinned(planned: &Planned) -> Result<BTreeMap<String, bool>, Reply> {
             }
         }
         if pin.is_none() && planned.site.require_lock {
-            return Err(Reply::refuse(2, format!("the site requires pinned plugins, and `{id}` is not pinned (`gantry plugins lock`)")));
+            return Err(Reply::refuse(
+                2,
+                format!("the site requires pinned plugins, and `{id}` is not pinned (`gantry plugins lock`)"),
+            ));
         }
         all.insert(id.clone(), pin.is_some());
     }

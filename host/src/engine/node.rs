@@ -271,11 +271,7 @@ impl LiveNode {
     ///
     /// # Errors
     /// What the stage refused, or a checkpoint that is not what its card says.
-    pub fn new(
-        node: &Node,
-        entry: &'static v1::Entry,
-        context: &CaseContext,
-    ) -> Result<LiveNode, Failure> {
+    pub fn new(node: &Node, entry: &'static v1::Entry, context: &CaseContext) -> Result<LiveNode, Failure> {
         let mut checkpoints = BTreeMap::new();
         for (param, checkpoint) in &node.checkpoints {
             checkpoints.insert(param.clone(), CheckpointFiles::read(checkpoint).map_err(|f| f.at(&node.id))?);
