@@ -44,12 +44,13 @@ pub(super) fn advise(edge: &Edge<'_>, key: &str, registry: &Registry) -> Option<
 /// Installed checkpoints that take exactly what is offered.
 fn fitting_checkpoints(edge: &Edge<'_>, key: &str, registry: &Registry) -> Option<String> {
     let own = edge.demand.get(key)?.card.as_deref()?;
-    let architecture = &registry.checkpoints.get(own)?.card.architecture;
+    let card = &registry.checkpoints.get(own)?.card;
+    let (architecture, is_toy) = (&card.architecture, card.toy);
     let Some(Cap::Value(offered)) = edge.link.offer.cap(key) else { return None };
     let fits: Vec<String> = registry
         .checkpoints
         .values()
-        .filter(|c| c.card.architecture == *architecture && c.name != own)
+        .filter(|c| c.card.architecture == *architecture && c.name != own && (!c.card.toy || is_toy))
         .filter(|c| {
             let said = c.card.input_caps(&edge.port.name).and_then(|caps| caps.get(key));
             said.is_some_and(|cap| same(key, &cap.value, &offered))

@@ -4,7 +4,7 @@ use crate::diagnostic::{At, Diagnostic, Severity, did_you_mean};
 use crate::pipeline::{CaseName, Document, Reference};
 use crate::registry::manifest::Cases;
 use crate::registry::site::Toys;
-use crate::registry::{Registry, Site};
+use crate::registry::{Count, Registry, Site};
 
 use super::draft::Draft;
 use super::resolve::Resolved;
@@ -12,6 +12,15 @@ use super::value::{Cap, Offer, worst_identity};
 
 /// Service that needs the site's key.
 const PSEUDONYM: &str = "gantry.pseudonym/";
+
+/// What only a case decides may identify; what is unknown was spoilt by an error already reported.
+fn identifies(cap: &Cap) -> bool {
+    match cap {
+        Cap::Value(v) => v != "removed" && v != "none",
+        Cap::Dynamic | Cap::Any => true,
+        Cap::Unknown => false,
+    }
+}
 
 pub(super) struct Policies<'a, 'b> {
     pub document: &'a Document,
@@ -90,8 +99,11 @@ impl Policies<'_, '_> {
             for (slot, output) in resolved.outputs.iter().enumerate() {
                 let is_file = output.each.iter().any(|o| o.text("kind") == Some("file"));
                 let is_read = self.readers(node, slot);
-                read |= is_read || is_file;
-                if is_file && !is_read {
+                let wanted = draft.outputs.get(slot).and_then(|i| spec.outputs.get(*i));
+                // An optional output that nothing reads is not made.
+                let written = is_file && !is_read && wanted.is_none_or(|p| p.count != Count::Optional);
+                read |= is_read || written;
+                if written {
                     leaves.extend(output.each.iter().map(|o| o.cap("identity")));
                 }
             }
@@ -99,7 +111,7 @@ impl Policies<'_, '_> {
             if resolved.outputs.is_empty() || outside {
                 leaves.push(worst_identity(arrived));
             }
-            let identifying = leaves.iter().flatten().any(|cap| matches!(cap, Cap::Value(v) if v == "present"));
+            let identifying = leaves.iter().flatten().any(identifies);
             if identifying && self.site.writers_must_be_deidentified {
                 let finding = self.identity_finding(node);
                 self.diagnostics.push(finding);
@@ -123,7 +135,7 @@ impl Policies<'_, '_> {
         let mut node = sink;
         while let Some(Some(resolved)) = self.resolved.get(node) {
             let links = resolved.inputs.iter().flat_map(|i| &i.links);
-            let identifying = |o: &Offer| matches!(o.cap("identity"), Some(Cap::Value(v)) if v == "present");
+            let identifying = |o: &Offer| o.cap("identity").is_some_and(|cap| identifies(&cap));
             let Some(link) = links.into_iter().find(|l| identifying(&l.offer) && !path.contains(&l.node)) else {
                 break;
             };

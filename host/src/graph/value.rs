@@ -122,6 +122,7 @@ pub(super) fn words(value: &Json) -> String {
     match value {
         Json::String(s) => s.clone(),
         Json::Array(items) => format!("[{}]", items.iter().map(words).collect::<Vec<_>>().join(", ")),
+        Json::Number(n) => n.as_f64().map_or_else(|| n.to_string(), |f| f.to_string()),
         other => other.to_string(),
     }
 }

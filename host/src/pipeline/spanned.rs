@@ -140,6 +140,11 @@ impl TomlValue {
 /// Parses a document already registered as file `file`. Syntax errors are reported with code `toml-syntax`; what could be
 /// read is returned all the same, so that later checks can go on.
 pub fn parse(text: &str, file: usize, diagnostics: &mut Vec<Diagnostic>) -> TomlTable {
+    if let Some(place) = too_deep(text) {
+        let label = At::new(file, place..place).label(format!("more than {DEEPEST} levels"));
+        diagnostics.push(Diagnostic::error("toml-syntax", "these keys are nested too deeply", label));
+        return TomlTable { entries: Vec::new(), at: At::new(file, 0..0) };
+    }
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
@@ -156,14 +161,36 @@ pub fn parse(text: &str, file: usize, diagnostics: &mut Vec<Diagnostic>) -> Toml
 /// Parses one value, as given on the command line after `=`: TOML if it is TOML, else the bare text as a string.
 pub fn parse_value(text: &str, file: usize, offset: usize, diagnostics: &mut Vec<Diagnostic>) -> TomlValue {
     let at = At::new(file, offset..offset + text.len());
-    match DeValue::parse(text) {
-        Ok(parsed) => {
+    // Not even parsed where too deep: what was parsed must be dropped again.
+    let parsed = if too_deep(text).is_none() { DeValue::parse(text).ok() } else { None };
+    match parsed {
+        Some(parsed) => {
             let mut out = value(&parsed, file, diagnostics);
             shift(&mut out, offset);
             out
         }
-        Err(_) => TomlValue { data: Toml::String(text.to_owned()), at },
+        None => TomlValue { data: Toml::String(text.to_owned()), at },
     }
+}
+
+/// Deepest nesting of dotted keys that is read. Reading is recursive, and the parser limits brackets only.
+const DEEPEST: usize = 128;
+
+/// Where a dotted key has more than [`DEEPEST`] parts. Counts points between the signs that end a key, so that a line of
+/// text with as many points is refused, too.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut points = 0;
+    for (place, byte) in text.bytes().enumerate() {
+        match byte {
+            b'.' => points += 1,
+            b'=' | b',' | b'{' | b'}' | b'[' | b']' | b'\n' => points = 0,
+            _ => {}
+        }
+        if points > DEEPEST {
+            return Some(place);
+        }
+    }
+    None
 }
 
 fn shift(value: &mut TomlValue, offset: usize) {

@@ -133,6 +133,12 @@ impl CheckpointRef {
         } else {
             None
         };
+        // The crate that runs the weights reads the card, too: what it would refuse then is refused now.
+        if let (Some(card), false) = (&card, any_error(&diagnostics))
+            && let Err(error) = gantry_weights::Card::parse(&text)
+        {
+            refuse(&mut diagnostics, &card.at, error.to_string());
+        }
         match card {
             Some(card) if !any_error(&diagnostics) => {
                 Ok(Self { name: card.name.clone(), path: folder.to_owned(), card, card_text: text })

@@ -15,6 +15,7 @@ pub mod places;
 pub mod ports;
 mod rules;
 pub mod site;
+pub mod stage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

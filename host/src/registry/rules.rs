@@ -57,6 +57,19 @@ fn check_port(spec: &StageSpec, port: &PortSpec, side: Side, diagnostics: &mut V
     if let Some((input, at)) = &port.caps.like {
         input_is(spec, input, at, diagnostics);
     }
+    // The host carries headers along `like`. A stage that does not handle them cannot have removed anything from them.
+    let claims_removed = !matches!(port.caps.literal_texts("identity").as_slice(), [] | ["present"]);
+    if let (true, false, Some((_, at))) = (claims_removed, port.sees_headers(), &port.caps.like) {
+        let input = port.caps.like.as_ref().and_then(|(name, _)| spec.input(name));
+        if input.is_none_or(|(_, p)| p.caps.literal_texts("kind").contains(&"image")) {
+            let text = format!(
+                "output `{}` says that identity is gone, but the headers that follow `like` pass untouched: it needs \
+                 `view = \"headers\"` or \"both\"",
+                port.name
+            );
+            refuse(diagnostics, at, text);
+        }
+    }
     for (key, term, at) in port.caps.terms() {
         match term {
             Term::Param(param) => check_param_term(spec, key, param, at, diagnostics),

@@ -40,7 +40,7 @@ impl Bench {
 
     /// The chain of `config/pipelines/ducosy.toml`.
     pub fn ducosy() -> Self {
-        Self::new("config/pipelines/ducosy.toml", "tests/data/manifests", "tests/data/checkpoints")
+        Self::new("config/pipelines/ducosy.toml", "plugins", "tests/data/checkpoints")
     }
 
     /// The chain of `tests/data/brain-mr`.

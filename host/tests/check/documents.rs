@@ -52,7 +52,7 @@ fn places_are_searched_in_the_documented_order() {
 fn install(to: &Path, name: &str) {
     let folder = to.join(name);
     fs::create_dir_all(&folder).unwrap();
-    fs::copy(root().join("tests/data/manifests").join(name).join("plugin.toml"), folder.join("plugin.toml")).unwrap();
+    fs::copy(root().join("plugins").join(name).join("plugin.toml"), folder.join("plugin.toml")).unwrap();
     fs::write(folder.join("libfor_tests.so"), name).unwrap();
 }
 

@@ -68,8 +68,7 @@ fn the_check_takes_less_than_a_second_and_the_digest_follows_the_meaning() {
 #[test]
 fn the_other_pipelines_are_sound() {
     for (file, toys) in [("ducosy-published", Toys::Refuse), ("demo", Toys::Allow)] {
-        let mut bench =
-            Bench::new(&format!("config/pipelines/{file}.toml"), "tests/data/manifests", "tests/data/checkpoints");
+        let mut bench = Bench::new(&format!("config/pipelines/{file}.toml"), "plugins", "tests/data/checkpoints");
         bench.site.toys = toys;
         let outcome = bench.forbid_identity().check();
         assert!(
@@ -220,10 +219,10 @@ fn swapped_weights() {
     assert_eq!(codes, ["card-mismatch", "card-mismatch"]);
     let text = outcome.sources.render(&outcome.diagnostics, false);
     for word in [
-        "window: `soft-window` gives [-150.0, 250.0], `soft.image` takes [-1000.0, -150.0]",
+        "window: `soft-window` gives [-150, 250], `soft.image` takes [-1000, -150]",
         "says the card of `ducosy-lung`",
         "ducosy-lung/card.toml",
-        "`soft-window` gives window [-150.0, 250.0], for which there is checkpoint `ducosy-soft`",
+        "`soft-window` gives window [-150, 250], for which there is checkpoint `ducosy-soft`",
     ] {
         assert!(text.contains(word), "{word}\n{text}");
     }

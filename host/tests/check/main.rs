@@ -5,5 +5,7 @@ mod bench;
 mod brain_mr;
 mod documents;
 mod ducosy;
+mod edges;
+mod hostile;
 mod manifests;
 mod verbs;
