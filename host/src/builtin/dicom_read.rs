@@ -88,7 +88,10 @@ impl DicomRead {
         let Some(padding) = &slice.padding else { return Ok(()) };
         let mut runs: Vec<PaddingRun> = Vec::new();
         for pixel in padding.runs.iter().flat_map(Clone::clone) {
-            let (stored, physical) = (slice.stored[pixel], slice.hu[pixel]);
+            // One padding value stands in the header as the file has it, even where it does not fit the stored bits.
+            let (low, high) = padding.range;
+            let stored = if low == high { low } else { slice.stored[pixel] };
+            let physical = slice.hu[pixel];
             match runs.last_mut() {
                 Some(run) if run.first + run.count == pixel && run.stored == stored => run.count += 1,
                 _ => runs.push(PaddingRun { first: pixel, count: 1, stored, physical }),

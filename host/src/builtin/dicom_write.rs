@@ -133,7 +133,8 @@ impl DicomWrite {
         let nature = match known.nature.as_str() {
             "synthetic" => Nature::Synthetic,
             "enhanced" => Nature::Enhanced,
-            _ => Nature::Derived,
+            "derived" => Nature::Derived,
+            other => return Err(Error::service(format!("gantry.derive/1: unknown nature `{other}`"))),
         };
         let description = match self.params.series_description.as_str() {
             "" => known.pipeline.clone(),

@@ -116,16 +116,7 @@ pub fn of(plan: &Plan, report: &ScanReport, key: &Key, naming: CaseName) -> Resu
 
 /// A pipeline's `select` as conditions on a series.
 fn series_select(select: &crate::pipeline::Select) -> Result<Select, String> {
-    let pattern = |p: &Option<String>| p.clone().map(TryInto::try_into).transpose();
-    Ok(Select {
-        modality: select.modality.clone(),
-        folder: select.folder.clone(),
-        not_folder: select.not_folder.clone(),
-        description: pattern(&select.description)?,
-        not_description: pattern(&select.not_description)?,
-        series_number: select.series_number,
-        ..Select::default()
-    })
+    serde_json::to_value(select).and_then(serde_json::from_value).map_err(|e| e.to_string())
 }
 
 /// Cases of a pipeline that makes its images from nothing.
