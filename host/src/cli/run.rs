@@ -130,6 +130,7 @@ pub fn run(args: &RunArgs) -> Reply {
         run_time: args.run_time,
         include_derived: args.include_derived,
         stall: STALL,
+        memory_limit: memory_limit(&planned.site, jobs(args, &planned.site)),
         pinned,
     };
     execute(&request, &planned, &options, args.progress, &sources)
@@ -225,6 +226,13 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
         arithmetic: Arithmetic { precision: "f32".to_owned(), device: "cpu".to_owned() },
         threads: args.threads.unwrap_or(all / jobs(args, &site)).max(1),
     })
+}
+
+/// Bytes a case may need: the site's word, else this machine's memory, divided among the workers.
+pub fn memory_limit(site: &Site, jobs: usize) -> Option<u64> {
+    let machine = crate::machine::memory().0;
+    let all = site.memory_gb.map(|gb| (gb * 1e9) as u64).or((machine > 0).then_some(machine))?;
+    Some(all / jobs.max(1) as u64)
 }
 
 fn jobs(args: &RunArgs, site: &Site) -> usize {

@@ -1,5 +1,6 @@
 //! One case through the plan: segment by segment, from `begin` of the sources to the files of the sinks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ struct Span {
 /// An input item and what it borrows for one call.
 struct Held<'a> {
     port: u32,
-    name: &'a str,
+    name: Cow<'a, str>,
     edge: &'a Edge,
     place: Place,
     view: View,
@@ -168,6 +169,21 @@ impl<'a> CaseRun<'a> {
         (edge.kind != kind::ABSENT).then_some((edge, place))
     }
 
+    /// What a link brings: one edge, or every element of a list, named by its index.
+    fn each<'h>(&'h self, link: &'h Link) -> Vec<(Cow<'h, str>, &'h Edge, Place)> {
+        let elements = self.edges.get(link.node).and_then(|n| n.get(link.output)).map_or(&[][..], Vec::as_slice);
+        let whole_list = link.element.is_none() && elements.len() > 1;
+        let chosen =
+            if whole_list { 0..elements.len() } else { link.element.unwrap_or(0)..link.element.unwrap_or(0) + 1 };
+        chosen
+            .filter_map(|e| {
+                let name = if whole_list { Cow::Owned(e.to_string()) } else { Cow::Borrowed(link.name.as_str()) };
+                Some((name, elements.get(e)?, (link.node, link.output, e)))
+            })
+            .filter(|(_, edge, _)| edge.kind != kind::ABSENT)
+            .collect()
+    }
+
     fn arriving(&self, n: usize) -> Option<Arc<super::edge::Companions>> {
         let links = self.node(n).inputs.iter().flat_map(|i| &i.links);
         let images = links.filter_map(|l| self.edge(l)).filter(|(e, _)| e.kind == kind::IMAGE);
@@ -186,46 +202,48 @@ impl<'a> CaseRun<'a> {
         for (port, input) in node.inputs.iter().enumerate() {
             let spec = &node.entry.spec.inputs[input.spec];
             for link in &input.links {
-                let Some((edge, place)) = self.edge(link) else {
-                    if spec.count == Count::One {
-                        let text = format!("input `{}` is absent in this case", input.port);
-                        return Err(Failure::host("absent-input", text).at(&node.id));
-                    }
-                    continue;
-                };
-                let depth = edge.shape[1];
-                let (z0, len) = match span {
-                    None => (0, depth),
-                    Some(s) => {
-                        let z0 = s.z0.saturating_sub(s.below);
-                        (z0, (s.z0 + s.len + s.above).min(depth) - z0)
-                    }
-                };
-                let maps =
-                    (0..edge.shape[0]).flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len)).copied().collect();
-                let (mut bytes, mut parts) = (Vec::new(), Vec::new());
-                if spec.view != View::Pixels {
-                    let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
-                    if let Some(range) = headers.get(z0..z0 + len) {
-                        parts.push(0);
-                        for header in range {
-                            bytes.extend_from_slice(header);
-                            parts.push(bytes.len() as u64);
+                let found = self.each(link);
+                if found.is_empty() && spec.count == Count::One {
+                    let text = format!("input `{}` is absent in this case", input.port);
+                    return Err(Failure::host("absent-input", text).at(&node.id));
+                }
+                for (name, edge, place) in found {
+                    let depth = edge.shape[1];
+                    let (z0, len) = match span {
+                        None => (0, depth),
+                        Some(s) => {
+                            let z0 = s.z0.saturating_sub(s.below);
+                            (z0, (s.z0 + s.len + s.above).min(depth) - z0)
+                        }
+                    };
+                    let maps = (0..edge.shape[0])
+                        .flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len))
+                        .copied()
+                        .collect();
+                    let (mut bytes, mut parts) = (Vec::new(), Vec::new());
+                    if spec.view != View::Pixels {
+                        let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
+                        if let Some(range) = headers.get(z0..z0 + len) {
+                            parts.push(0);
+                            for header in range {
+                                bytes.extend_from_slice(header);
+                                parts.push(bytes.len() as u64);
+                            }
                         }
                     }
+                    held.push(Held {
+                        port: port as u32,
+                        name,
+                        edge,
+                        place,
+                        view: spec.view,
+                        z0,
+                        len,
+                        maps,
+                        bytes,
+                        parts,
+                    });
                 }
-                held.push(Held {
-                    port: port as u32,
-                    name: &link.name,
-                    edge,
-                    place,
-                    view: spec.view,
-                    z0,
-                    len,
-                    maps,
-                    bytes,
-                    parts,
-                });
             }
         }
         Ok(held)
@@ -239,7 +257,7 @@ impl<'a> CaseRun<'a> {
             let parts = ItemParts {
                 port: h.port,
                 kind: h.edge.kind,
-                name: h.name,
+                name: &h.name,
                 dtype: h.edge.dtype,
                 shape: if pictured { [c, h.len, y, x] } else { [0; 4] },
                 z0: h.z0,
@@ -349,6 +367,15 @@ impl<'a> CaseRun<'a> {
                     let of = &self.node(assert.node).id;
                     Failure::quarantine("grid-mismatch", format!("asserted to lie on the grid of `{of}`, but {why}"))
                         .at(&node.id)
+                })?;
+            }
+        }
+        for undecided in self.plan.graph.undecided.iter().filter(|u| u.to == n) {
+            let demand = &node.entry.spec.inputs[node.inputs[undecided.input].spec];
+            let offered = self.edges.get(undecided.from).and_then(|x| x.get(undecided.output)).into_iter().flatten();
+            for edge in offered.filter(|e| e.kind != kind::ABSENT) {
+                opening::decided(edge, demand, &undecided.keys).map_err(|why| {
+                    Failure::quarantine("caps-mismatch", format!("input `{}`: {why}", demand.name)).at(&node.id)
                 })?;
             }
         }

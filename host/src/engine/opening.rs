@@ -148,6 +148,41 @@ fn table(names: &[String]) -> LabelTable {
     LabelTable::new(std::iter::once(row(0, "background", 0)).chain(named).collect())
 }
 
+/// Whether what a case brought meets a demand that `check` could not decide.
+///
+/// # Errors
+/// Expected and found, in words.
+pub fn decided(edge: &Edge, demand: &PortSpec, keys: &[String]) -> Result<(), String> {
+    for key in keys {
+        let wanted: Vec<&str> = match demand.caps.keys.get(key).map(|c| &c.term) {
+            Some(Term::Literal(serde_json::Value::String(text))) => vec![text],
+            Some(Term::List(_)) => demand.caps.literal_texts(key),
+            _ => continue,
+        };
+        let (found, met): (Vec<String>, bool) = match key.as_str() {
+            "dtype" => {
+                let found = dtype::name(edge.dtype).unwrap_or("unknown");
+                (vec![found.to_owned()], wanted.contains(&found))
+            }
+            "channels" => {
+                let found: Vec<String> = edge.channels.iter().map(str::to_owned).collect();
+                let met = found.iter().map(String::as_str).eq(wanted.iter().copied());
+                (found, met)
+            }
+            "labels" => {
+                let found: Vec<String> = edge.labels.rows.iter().map(|r| r.name.clone()).collect();
+                let met = wanted.iter().all(|w| found.iter().any(|f| f == w));
+                (found, met)
+            }
+            _ => continue,
+        };
+        if !met {
+            return Err(format!("`{key}` must be {}, found {}", wanted.join(", "), found.join(", ")));
+        }
+    }
+    Ok(())
+}
+
 /// An item's parts with everything empty.
 pub fn bare<'a>(port: u32, item_kind: u32) -> ItemParts<'a> {
     ItemParts {

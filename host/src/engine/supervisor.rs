@@ -17,8 +17,8 @@ use super::protocol::{CaseOrder, Completion, PrepareOrder, ScanOrder};
 use super::run_json::{self, RunRecord};
 use crate::identity::Key;
 use crate::pipeline::CaseName;
-use crate::plan::{Planned, Request};
-use crate::series::{Repair, ScanReport};
+use crate::plan::{Plan, Planned, Request, estimate};
+use crate::series::{Repair, ScanReport, SeriesRecord};
 
 /// What the command line asked for beyond the request.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct RunOptions {
     pub include_derived: bool,
     /// A worker that shows no life for this long is killed.
     pub stall: Duration,
+    /// Memory a case may need by the plan's estimate, bytes.
+    pub memory_limit: Option<u64>,
     /// Pinned plugins: id to whether plugins.lock pins it.
     pub pinned: BTreeMap<String, bool>,
 }
@@ -165,7 +167,7 @@ pub fn run(
     };
     let mut ledger = Ledger::new(&output, journal, history, watcher);
     let todo = ledger.skip_finished(&chosen)?;
-    let ended = drive(&prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
+    let ended = drive(&planned.plan, &prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
     let complete = ended.is_ok();
     let summary = ledger.summary;
     ledger.close(complete)?;
@@ -330,6 +332,7 @@ enum Back {
 /// Hands cases to `jobs` workers until none is left.
 #[allow(clippy::too_many_arguments, reason = "the parts of one run, all borrowed")]
 fn drive(
+    plan: &Plan,
     prepare: &PrepareOrder,
     options: &RunOptions,
     roots: &[PathBuf],
@@ -340,14 +343,15 @@ fn drive(
     interrupt: &Arc<Mutex<Option<i32>>>,
 ) -> Result<(), RunError> {
     // Refusals need no worker.
-    let (refused, todo): (Vec<usize>, Vec<usize>) = todo.into_iter().partition(|&i| chosen[i].sources.is_err());
+    let refusal = |case: &Case| match &case.sources {
+        Err(failure) => Some(failure.clone()),
+        Ok(sources) => too_large(plan, sources, options.memory_limit),
+    };
+    let (refused, todo): (Vec<usize>, Vec<usize>) = todo.into_iter().partition(|&i| refusal(&chosen[i]).is_some());
     for i in refused {
-        if let Err(failure) = &chosen[i].sources {
-            ledger.failed(&chosen[i], failure.clone(), Vec::new())?;
+        if let Some(failure) = refusal(&chosen[i]) {
+            ledger.failed(&chosen[i], failure, Vec::new())?;
         }
-    }
-    if todo.is_empty() && ledger.summary.kept == 0 && chosen.iter().all(|c| c.sources.is_err()) {
-        return Ok(());
     }
     if todo.is_empty() {
         return Ok(());
@@ -402,6 +406,22 @@ fn drive(
         }
     });
     ended
+}
+
+/// An honest refusal before a patient is decoded: the plan's estimate against what there is.
+fn too_large(plan: &Plan, sources: &BTreeMap<String, SeriesRecord>, limit: Option<u64>) -> Option<Failure> {
+    let limit = limit?;
+    let largest = sources.values().max_by_key(|s| s.slices() * s.rows * s.columns)?;
+    let needed = estimate(plan, largest.slices(), largest.rows, largest.columns).peak_bytes;
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    (needed > limit).then(|| {
+        let text = format!(
+            "the case needs about {} MB by the plan's estimate, {} MB are allowed ([resources] memory_gb, or this machine's memory)",
+            megabytes(needed),
+            megabytes(limit)
+        );
+        Failure::host("memory-estimate", text)
+    })
 }
 
 fn start(

@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Sources, any_error};
 use crate::graph::{self, Graph};
 use crate::pipeline::Document;
 use crate::registry::site::Toys;
-use crate::registry::{Origin, Places, Registry, Site};
+use crate::registry::{Origin, Places, Registry, Scope, Site};
 
 /// What a run was asked to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +129,23 @@ impl Request {
     pub fn plan(&self, sources: &mut Sources) -> Result<Planned, Refused> {
         let Checked { document, graph, site, diagnostics, .. } = self.check(sources)?;
         let (Some(document), Some(graph)) = (document, graph) else { return Err(Refused::Documents(diagnostics)) };
+        let mut beyond = diagnostics.clone();
+        for node in &graph.nodes {
+            let spec = &node.entry.spec;
+            let what = match (spec.scope, &spec.process) {
+                (Scope::Cohort | Scope::Train, _) => format!("stages of scope `{}`", spec.scope.word()),
+                (_, Some(_)) => "stages that are external processes".to_owned(),
+                _ => continue,
+            };
+            beyond.push(Diagnostic::error(
+                "not-run-yet",
+                format!("node `{}` cannot be run: this version does not run {what}", node.id),
+                spec.at.label("declared here"),
+            ));
+        }
+        if any_error(&beyond) {
+            return Err(Refused::Documents(beyond));
+        }
         let mut plugins = BTreeMap::new();
         let mut checkpoints = BTreeMap::new();
         for node in &graph.nodes {
