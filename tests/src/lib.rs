@@ -1,4 +1,9 @@
 //! What the whole-system tests share: fixtures from `../shared` and the staging of plugins.
 
 pub mod fixture;
+pub mod freshness;
+pub mod launch;
+pub mod oracle;
+pub mod small_ct;
 pub mod staging;
+pub mod toys;

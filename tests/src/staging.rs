@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::freshness;
+
 /// A staged installation.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -25,13 +27,14 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
 }
 
-/// The staged installation of this checkout, built and copied once a process.
+/// The staged installation of this checkout. It is built and copied only where sources changed since it was last; test
+/// processes that run side by side wait for the one that builds.
 ///
 /// # Panics
 /// If something does not build or cannot be copied: nothing that follows would mean anything.
 pub fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
-    STAGE.get_or_init(|| build_and_stage(Quiet::Yes).unwrap_or_else(|why| panic!("{why}")))
+    STAGE.get_or_init(|| stage_if_stale().unwrap_or_else(|why| panic!("{why}")))
 }
 
 /// Whether cargo's own progress is shown.
@@ -43,13 +46,43 @@ pub enum Quiet {
     No,
 }
 
+fn stage_if_stale() -> Result<Stage, String> {
+    let target = target_folder(workspace())?;
+    let _lock = freshness::lock(&target)?;
+    match freshness::is_fresh(&target, &freshness::fingerprint(workspace())?) {
+        true => Ok(Stage::under(&target)),
+        false => build(Quiet::Yes, &target),
+    }
+}
+
 /// Builds program and plugins, and stages them under `target/stage`.
 ///
 /// # Errors
 /// In words, what could not be built or copied.
 pub fn build_and_stage(quiet: Quiet) -> Result<Stage, String> {
+    let target = target_folder(workspace())?;
+    let _lock = freshness::lock(&target)?;
+    build(quiet, &target)
+}
+
+impl Stage {
+    fn under(target: &Path) -> Stage {
+        let root = target.join("stage");
+        Stage {
+            gantry: root.join("gantry"),
+            plugins: root.join("plugins"),
+            checkpoints: root.join("checkpoints"),
+            root,
+        }
+    }
+}
+
+/// The caller holds the lock.
+fn build(quiet: Quiet, target: &Path) -> Result<Stage, String> {
     let workspace = workspace();
-    let target = target_folder(workspace)?;
+    // Taken before the build: a source that changes meanwhile makes the stage stale.
+    let fingerprint = freshness::fingerprint(workspace)?;
+    freshness::stamp(target, "")?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(workspace).args(["build", "--locked", "--workspace", "--exclude", "gantry-tests"]);
     if quiet == Quiet::Yes {
@@ -60,13 +93,7 @@ pub fn build_and_stage(quiet: Quiet) -> Result<Stage, String> {
         return Err("the workspace does not build".to_owned());
     }
     let built = target.join("debug");
-    let root = target.join("stage");
-    let stage = Stage {
-        gantry: root.join("gantry"),
-        plugins: root.join("plugins"),
-        checkpoints: root.join("checkpoints"),
-        root,
-    };
+    let stage = Stage::under(target);
     place(&built.join("gantry"), &stage.gantry)?;
     for folder in folders(&workspace.join("plugins"), "plugin.toml")? {
         stage_plugin(&folder, &built, &stage.plugins)?;
@@ -77,6 +104,7 @@ pub fn build_and_stage(quiet: Quiet) -> Result<Stage, String> {
             place(&folder.join(&file), &to.join(&file))?;
         }
     }
+    freshness::stamp(target, &fingerprint)?;
     Ok(stage)
 }
 
@@ -118,6 +146,9 @@ fn place(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 fn folders(parent: &Path, with: &str) -> Result<Vec<PathBuf>, String> {
+    if !parent.exists() {
+        return Ok(Vec::new());
+    }
     let entries = std::fs::read_dir(parent).map_err(|e| format!("{}: {e}", parent.display()))?;
     let mut all: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.join(with).is_file()).collect();
     all.sort();
