@@ -131,9 +131,11 @@ def check_instance(report, path, ds, source, args):
     # V6
     for keyword in ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]:
         ok("V6", ds.get(keyword) == source.get(keyword), f"{keyword} is the source's")
-    for keyword in ["FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID"]:
+    ok("V6", ds.SOPClassUID == source.get("SOPClassUID", ds.SOPClassUID), "SOPClassUID is the source's")
+    for keyword in ["FrameOfReferenceUID", "StudyInstanceUID"]:
         if source.get(keyword):
-            ok("V6", ds.get(keyword) == source.get(keyword), f"{keyword} is the source's")
+            same = ds.get(keyword) == source.get(keyword)
+            ok("V6", same != args.deidentified and ds.get(keyword), f"{keyword}: the source's, unless de-identified")
     # V7
     ok("V7", list(ds.ImageType[:2]) == ["DERIVED", "SECONDARY"] and len(ds.ImageType) >= 3, "image type")
     if len(source.get("ImageType", [])) >= 3:
@@ -142,7 +144,8 @@ def check_instance(report, path, ds, source, args):
     ok("V7", bool(ds.DerivationDescription), "derivation is described")
     if source.get("SOPInstanceUID"):
         references = ds.get("SourceImageSequence", [])
-        ok("V7", [r.ReferencedSOPInstanceUID for r in references] == [source.SOPInstanceUID], "refers to its source")
+        same = [r.ReferencedSOPInstanceUID for r in references] == [source.SOPInstanceUID]
+        ok("V7", same != args.deidentified and len(references) == 1, "refers to its source, under its pseudonym if it has one")
         ok("V7", all(codes(r, "PurposeOfReferenceCodeSequence") == ["121322"] for r in references), "purpose")
     equipment = ds.ContributingEquipmentSequence
     earlier = len(source.get("ContributingEquipmentSequence", []))
