@@ -541,8 +541,13 @@ impl<'a> CaseRun<'a> {
                 }
                 let Some(window) = self.window(edge, place, z0) else { continue };
                 let depth = edge.shape[1];
-                let maps: Vec<v1::Map> =
-                    (0..edge.shape[0]).flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len)).copied().collect();
+                // A stage of the same segment may have set the maps of this image's model only now, slice by slice.
+                let like = opening::like(node, o, e, |link| self.edge(link).map(|(e, _)| e));
+                let source = like.filter(|l| l.maps.len() == edge.maps.len()).unwrap_or(edge);
+                let maps: Vec<v1::Map> = (0..edge.shape[0])
+                    .flat_map(|c| source.maps.iter().skip(c * depth + z0).take(len))
+                    .copied()
+                    .collect();
                 poison(edge, window, len);
                 all_maps.push((o, e, maps));
                 targets.push((o, e, window, z0, len));

@@ -11,7 +11,7 @@ use crate::identity::Key;
 use crate::pipeline::CaseName;
 use crate::plan::Plan;
 use crate::registry::manifest::Cases;
-use crate::series::{ScanReport, Select, SeriesRecord};
+use crate::series::{ScanReport, Select, SeriesKind, SeriesRecord};
 
 /// A case, before it is run.
 #[derive(Debug, Clone)]
@@ -56,7 +56,9 @@ pub fn made_of_nothing(graph: &Graph) -> Option<u64> {
 pub fn of(plan: &Plan, report: &ScanReport, key: &Key, naming: CaseName) -> Result<Vec<Case>, String> {
     let graph = &plan.graph;
     let mut groups: BTreeMap<(&str, &str), Vec<&SeriesRecord>> = BTreeMap::new();
-    for series in &report.series {
+    // A file of a kind that no source reads (a mask beside a DICOM series) is no case that lacks its series.
+    let kinds: Vec<SeriesKind> = sources(graph).map(kind_of).collect();
+    for series in report.series.iter().filter(|s| kinds.contains(&s.kind)) {
         groups.entry((&series.patient, &series.study)).or_default().push(series);
     }
     let mut selects = Vec::new();
@@ -128,11 +130,16 @@ pub fn from_nothing(plan: &Plan, count: u64) -> Vec<Case> {
         .collect()
 }
 
+/// The kind of series that a source reads.
+fn kind_of(source: &Node) -> SeriesKind {
+    match source.entry.spec.id.as_str() {
+        "nifti-read" => SeriesKind::Nifti,
+        _ => SeriesKind::Dicom,
+    }
+}
+
 fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> Result<&'s SeriesRecord, Failure> {
-    let wanted = match node.entry.spec.id.as_str() {
-        "nifti-read" => crate::series::SeriesKind::Nifti,
-        _ => crate::series::SeriesKind::Dicom,
-    };
+    let wanted = kind_of(node);
     let matching: Vec<&SeriesRecord> =
         group.iter().copied().filter(|s| s.kind == wanted && select.matches(s)).collect();
     let describe = |all: &[&SeriesRecord]| -> String {
@@ -149,7 +156,7 @@ fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> R
             Ok(()) => {
                 // `modality` is a promise of the pipeline about every case.
                 let modality = node.params.get("modality").and_then(|m| m.as_str()).unwrap_or(&one.modality);
-                if wanted == crate::series::SeriesKind::Dicom && modality != one.modality {
+                if wanted == SeriesKind::Dicom && modality != one.modality {
                     let text = format!("the pipeline promises modality {modality}, the series says {}", one.modality);
                     return Err(Failure::quarantine("wrong-modality", text));
                 }

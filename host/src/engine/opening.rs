@@ -67,6 +67,17 @@ pub fn outputs<'e>(node: &Node, find: impl Fn(&Link) -> Option<&'e Edge>) -> Res
     Ok(all)
 }
 
+/// The input edge that element `e` of output `o` is `like`.
+pub fn like<'e>(node: &Node, o: usize, e: usize, find: impl Fn(&Link) -> Option<&'e Edge>) -> Option<&'e Edge> {
+    let spec = &node.entry.spec.outputs[node.outputs[o].spec];
+    let (port, _) = spec.caps.like.as_ref()?;
+    let element = match &spec.count {
+        Count::Like(p) if p == port => e,
+        _ => 0,
+    };
+    find(node.inputs.iter().find(|i| &i.port == port)?.links.get(element)?)
+}
+
 fn edge<'e>(
     spec: &PortSpec,
     caps: &serde_json::Value,

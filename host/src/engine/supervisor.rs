@@ -141,7 +141,15 @@ pub fn run(
             write_index(&planned.plan.graph, &output, &report)?;
             let naming = planned.document.output.case_name;
             let naming = if key.1 && naming == CaseName::Folder { CaseName::Pseudonym } else { naming };
-            cases::of(&planned.plan, &report, &key.0, naming).map_err(|text| RunError { exit: 2, text })?
+            let all = cases::of(&planned.plan, &report, &key.0, naming).map_err(|text| RunError { exit: 2, text })?;
+            if all.is_empty() {
+                let text = format!(
+                    "no case found: {} files looked at, and no series of a kind that this pipeline reads",
+                    report.inputs
+                );
+                return Err(RunError { exit: 2, text });
+            }
+            all
         }
     };
     let chosen = choose(all, options)?;
