@@ -46,7 +46,8 @@ fn a_series_without_identifiers_in_jpeg_2000() {
 
 #[test]
 fn every_compression_of_the_same_slices() {
-    for folder in ["anatomical", "compressed", "compressed_rle", "compressed_jpeg", "compressed_jpegls", "compressed_j2k"]
+    for folder in
+        ["anatomical", "compressed", "compressed_rle", "compressed_jpeg", "compressed_jpegls", "compressed_j2k"]
     {
         println!("{folder}");
         let input = format!("data/transfer-syntaxes/dicom2nifti_series/generic/{folder}/001");

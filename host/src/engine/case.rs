@@ -319,9 +319,13 @@ impl<'a> CaseRun<'a> {
             .flat_map(|(o, output)| output.iter().enumerate().filter(voxels).map(move |(e, _)| (o, e)))
             .map(|(o, e)| (o, e, opening::element_name(node, o, e)))
             .collect();
+        // A stage writes into a copy: what it is shown may be the geometry of another node's edge.
+        let cells =
+            sized.iter().map(|(o, e, _)| opening::copied(&planned[*o][*e].geometry)).collect::<Result<Vec<_>, _>>();
+        let cells = cells.map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
         let mut outputs = Items::new();
-        for (o, e, name) in &sized {
-            outputs.push(opening::item((node.inputs.len() + o) as u32, &planned[*o][*e], name), None);
+        for ((o, e, name), cell) in sized.iter().zip(&cells) {
+            outputs.push(opening::item((node.inputs.len() + o) as u32, &planned[*o][*e], cell, name), None);
         }
         let call = self.call(n);
         let instance = call.instance()?;
@@ -335,7 +339,7 @@ impl<'a> CaseRun<'a> {
         drop(held);
         self.figures[n].seconds += seconds;
         self.open.push(n);
-        for ((o, e, _), opened) in sized.into_iter().zip(opened) {
+        for (((o, e, _), opened), cell) in sized.into_iter().zip(opened).zip(&cells) {
             let wrong = |text: String| Failure::host("bad-output", text).at(&node.id);
             let opened = opened.map_err(wrong)?;
             let optional = matches!(node.entry.spec.outputs[node.outputs[o].spec].count, Count::Optional);
@@ -345,7 +349,7 @@ impl<'a> CaseRun<'a> {
             if opened.absent {
                 self.figures[n].skipped = Some("absent in this case".to_owned());
             }
-            opening::settle(node, o, &mut planned[o][e], opened).map_err(|f| f.at(&node.id))?;
+            opening::settle(node, o, &mut planned[o][e], opened, cell).map_err(|f| f.at(&node.id))?;
         }
         self.edges[n] = planned;
         self.publish(n, result.emitted)?;
@@ -405,8 +409,10 @@ impl<'a> CaseRun<'a> {
         let materialised = &self.plan.materialised[n];
         for (o, output) in self.edges[n].iter_mut().enumerate() {
             let spec = &self.plan.graph.nodes[n].entry.spec.outputs[self.plan.graph.nodes[n].outputs[o].spec];
-            let host_sized = materialised[o] && !spec.size_from_data && spec.view != View::Headers;
-            for edge in output.iter_mut().filter(|e| host_sized && matches!(e.kind, kind::IMAGE | kind::LABELS)) {
+            let host_sized = materialised[o] && !spec.size_from_data;
+            let voxels = |e: &&mut Edge| matches!(e.kind, kind::IMAGE | kind::LABELS);
+            // The output of a port that shows only headers already is the input's volume, where there is one.
+            for edge in output.iter_mut().filter(|e| host_sized && e.volume.is_none()).filter(voxels) {
                 let buffer = Buffer::new(edge.byte_len(), scrutiny::poison(edge.dtype)).map_err(no_memory)?;
                 edge.volume = Some(Arc::new(buffer));
             }
@@ -524,6 +530,46 @@ impl<'a> CaseRun<'a> {
         self.keep(n, 0, usize::MAX, produced)
     }
 
+    /// What an output is `like`, in this case.
+    fn like(&self, n: usize, o: usize, e: usize) -> Option<(&Edge, Place)> {
+        let node = self.node(n);
+        let spec = &node.entry.spec.outputs[node.outputs[o].spec];
+        let (port, _) = spec.caps.like.as_ref()?;
+        let element = if matches!(&spec.count, Count::Like(p) if p == port) { e } else { 0 };
+        self.edge(node.inputs.iter().find(|i| &i.port == port)?.links.get(element)?)
+    }
+
+    /// The maps that a call finds in an output, `[C][Z]`: those of the input it is `like`. That input may be written in the
+    /// same segment, batch by batch, so they are taken call by call.
+    fn maps(&self, (n, o, e): Place, edge: &Edge, z0: usize, len: usize) -> Vec<v1::Map> {
+        let maps = match self.like(n, o, e) {
+            Some((like, _)) if like.shape[..2] == edge.shape[..2] && like.maps.len() == edge.maps.len() => &like.maps,
+            _ => &edge.maps,
+        };
+        let depth = edge.shape[1];
+        (0..edge.shape[0]).flat_map(|c| maps.iter().skip(c * depth + z0).take(len)).copied().collect()
+    }
+
+    /// Passes the pixels of an output that shows only headers, where it is not the input's own memory.
+    fn pass(&self, place: Place, edge: &Edge, z0: usize, len: usize) -> Result<(), Failure> {
+        let lost = || Failure::host("internal", "there are no pixels to pass beside the headers");
+        let Some(to) = self.window(edge, place, z0) else { return Ok(()) };
+        let (like, from) = self.like(place.0, place.1, place.2).ok_or_else(lost)?;
+        let from = self.window(like, from, z0).ok_or_else(lost)?;
+        if std::ptr::eq(to.buffer, from.buffer) {
+            return Ok(());
+        }
+        if like.shape != edge.shape || like.dtype != edge.dtype {
+            return Err(lost());
+        }
+        for c in 0..edge.shape[0] {
+            let (at, pixels) = plane_at(edge, to, c, 0);
+            let bytes = from.buffer.read::<u8>(plane_at(like, from, c, 0).0, len * pixels * dtype::size(edge.dtype));
+            to.buffer.write(at, bytes);
+        }
+        Ok(())
+    }
+
     /// One call of `process`: poisons the outputs, calls, and checks what was written.
     fn process(&self, n: usize, span: Option<Span>, threads: usize) -> Result<Produced, Failure> {
         let node = self.node(n);
@@ -532,29 +578,34 @@ impl<'a> CaseRun<'a> {
         let mut outputs = Items::new();
         let mut all_maps = Vec::new();
         let mut targets = Vec::new();
+        let mut beside = Vec::new();
         for (o, output) in self.edges[n].iter().enumerate() {
+            let headers_only = node.entry.spec.outputs[node.outputs[o].spec].view == View::Headers;
             for (e, edge) in output.iter().enumerate() {
                 let place = (n, o, e);
                 let (z0, len) = span.map_or((0, edge.shape[1]), |s| (s.z0, s.len));
                 if !matches!(edge.kind, kind::IMAGE | kind::LABELS) {
                     continue;
                 }
+                let maps = self.maps(place, edge, z0, len);
+                if headers_only {
+                    all_maps.push((o, e, maps));
+                    beside.push((place, z0, len));
+                    continue;
+                }
                 let Some(window) = self.window(edge, place, z0) else { continue };
-                let depth = edge.shape[1];
-                // A stage of the same segment may have set the maps of this image's model only now, slice by slice.
-                let like = opening::like(node, o, e, |link| self.edge(link).map(|(e, _)| e));
-                let source = like.filter(|l| l.maps.len() == edge.maps.len()).unwrap_or(edge);
-                let maps: Vec<v1::Map> = (0..edge.shape[0])
-                    .flat_map(|c| source.maps.iter().skip(c * depth + z0).take(len))
-                    .copied()
-                    .collect();
                 poison(edge, window, len);
                 all_maps.push((o, e, maps));
                 targets.push((o, e, window, z0, len));
             }
         }
         let names: Vec<String> = targets.iter().map(|&(o, e, ..)| opening::element_name(node, o, e)).collect();
-        for (((o, e, window, z0, len), (_, _, maps)), name) in targets.iter().zip(&mut all_maps).zip(&names) {
+        let cells = targets.iter().map(|&(o, e, ..)| opening::copied(&self.edges[n][o][e].geometry));
+        let cells =
+            cells.collect::<Result<Vec<_>, _>>().map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
+        let shown = all_maps.iter_mut().filter(|(o, e, _)| targets.iter().any(|t| (t.0, t.1) == (*o, *e)));
+        for ((((o, e, window, z0, len), (_, _, maps)), name), cell) in targets.iter().zip(shown).zip(&names).zip(&cells)
+        {
             let edge = &self.edges[n][*o][*e];
             let [c, _, y, x] = edge.shape;
             let parts = ItemParts {
@@ -562,7 +613,7 @@ impl<'a> CaseRun<'a> {
                 dtype: edge.dtype,
                 shape: [c, *len, y, x],
                 z0: *z0,
-                geometry: Some(&edge.geometry),
+                geometry: Some(cell),
                 channels: edge.channels.views(),
                 maps: MapsRef::Exclusive(maps),
                 labels: edge.labels.views(),
@@ -580,6 +631,9 @@ impl<'a> CaseRun<'a> {
             scrutinise(edge, window, len).map_err(|(code, text)| {
                 Failure::host(code, format!("output `{}`: {text}", node.outputs[o].port)).at(&node.id)
             })?;
+        }
+        for (place, z0, len) in beside {
+            self.pass(place, &self.edges[n][place.1][place.2], z0, len).map_err(|f| f.at(&node.id))?;
         }
         if let Some((o, _, _)) =
             all_maps.iter().find(|(_, _, maps)| maps.iter().any(|m| !(m.scale.is_finite() && m.offset.is_finite())))
@@ -610,12 +664,30 @@ impl<'a> CaseRun<'a> {
         self.publish(n, produced.result.emitted)
     }
 
+    /// The maps of voxels that a stage sized itself: those of what they are `like`, where a channel has the same in every
+    /// slice (which slices they came from, nobody said).
+    fn grown_maps(&self, (n, o, e): Place, [c, z, ..]: [usize; 4]) -> Vec<v1::Map> {
+        let identity = || vec![super::edge::IDENTITY; c * z];
+        let Some((like, _)) = self.like(n, o, e).filter(|(l, _)| l.shape[0] == c && l.shape[1] > 0) else {
+            return identity();
+        };
+        let mut maps = Vec::with_capacity(c * z);
+        for channel in like.maps.chunks_exact(like.shape[1]) {
+            if channel.iter().any(|m| !opening::same_map(m, &channel[0])) {
+                return identity();
+            }
+            maps.extend(std::iter::repeat_n(channel[0], z));
+        }
+        maps
+    }
+
     /// Takes over voxels that a stage allocated.
     fn grow(&mut self, n: usize, grown: Grown) -> Result<(), Failure> {
         let node = self.node(n);
         let o = grown.request.port as usize - node.inputs.len();
         let e: usize = grown.request.name.parse().unwrap_or(0);
         let shape = grown.request.shape.map(|d| d as usize);
+        let maps = self.grown_maps((n, o, e), shape);
         let elements = &mut self.edges[n][o];
         while elements.len() <= e && elements.len() < 4096 {
             let Some(like) = elements.first().cloned() else { break };
@@ -626,10 +698,23 @@ impl<'a> CaseRun<'a> {
         };
         edge.shape = shape;
         edge.dtype = grown.request.dtype;
-        edge.maps = vec![super::edge::IDENTITY; shape[0] * shape[1]];
-        if let Some(geometry) = grown.request.geometry {
-            opening::sound(&geometry).map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
-            edge.geometry = Arc::new(GeometryCell::new(&opening::tokened(geometry)));
+        edge.maps = maps;
+        match grown.request.geometry {
+            Some(geometry) => {
+                opening::sound(&geometry).map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
+                if geometry.size != shape[1..] {
+                    let text = format!("{:?} (z, y, x) voxels on a grid of {:?}", &shape[1..], geometry.size);
+                    return Err(Failure::host("bad-geometry", text).at(&node.id));
+                }
+                edge.geometry = Arc::new(GeometryCell::new(&opening::tokened(geometry)));
+            }
+            None => {
+                let size = edge.geometry.get().map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?.size;
+                if size != shape[1..] {
+                    let text = format!("{:?} (z, y, x) voxels without a geometry of their own", &shape[1..]);
+                    return Err(Failure::host("bad-geometry", text).at(&node.id));
+                }
+            }
         }
         let window = Window { buffer: &grown.buffer, depth: shape[1], first: 0 };
         scrutinise(edge, window, shape[1]).map_err(|(code, text)| {
@@ -651,6 +736,11 @@ impl<'a> CaseRun<'a> {
             let edges = self.edges[n].get_mut(o).ok_or_else(|| wrong("was not opened".into()))?;
             match output.caps["kind"].as_str() {
                 Some("image" | "labels" | "headers") => {
+                    // A port that shows pixels shares its headers with the edge they follow.
+                    let image = output.caps["kind"] != "headers";
+                    if image && node.entry.spec.outputs[output.spec].view == View::Pixels {
+                        return Err(wrong("shows pixels alone, so it has no headers to give".into()));
+                    }
                     let edge = edges.get_mut(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
                     edge.companions.headers.lock().unwrap_or_else(|x| x.into_inner()).push(emission.bytes.into());
                 }

@@ -143,7 +143,7 @@ pub struct Companions {
     /// One dataset a slice, Explicit VR Little Endian without pixels, in slice order.
     pub headers: Mutex<Vec<Arc<[u8]>>>,
     /// Padding by slice.
-    pub padding: Mutex<BTreeMap<usize, Padding>>,
+    pub padding: Arc<Mutex<BTreeMap<usize, Padding>>>,
 }
 
 /// The value of one output element for one case.

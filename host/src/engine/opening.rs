@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gantry_abi::v1::{dtype, kind};
+use gantry_abi::v1::{Map, dtype, kind};
 use gantry_plugin::Geometry;
 
 use super::boundary::{GeometryCell, ItemParts, MapsRef, Opened};
@@ -66,18 +66,6 @@ pub fn outputs<'e>(node: &Node, find: impl Fn(&Link) -> Option<&'e Edge>) -> Res
     }
     Ok(all)
 }
-
-/// The input edge that element `e` of output `o` is `like`.
-pub fn like<'e>(node: &Node, o: usize, e: usize, find: impl Fn(&Link) -> Option<&'e Edge>) -> Option<&'e Edge> {
-    let spec = &node.entry.spec.outputs[node.outputs[o].spec];
-    let (port, _) = spec.caps.like.as_ref()?;
-    let element = match &spec.count {
-        Count::Like(p) if p == port => e,
-        _ => 0,
-    };
-    find(node.inputs.iter().find(|i| &i.port == port)?.links.get(element)?)
-}
-
 fn edge<'e>(
     spec: &PortSpec,
     caps: &serde_json::Value,
@@ -111,20 +99,27 @@ fn edge<'e>(
         _ => Arc::default(),
     };
     let voxel = caps["dtype"].as_str().and_then(dtype::parse).or(like.map(|l| l.dtype)).unwrap_or(0);
-    let geometry = grid.map_or_else(|| Arc::new(GeometryCell::new(&Geometry::default())), |g| Arc::clone(&g.geometry));
+    // A part of a grid lies on its lattice.
+    let lattice = match spec.caps.keys.get("grid").map(|c| &c.term) {
+        Some(Term::SubGrid(port)) => input(port).map_or(Ok(0), |i| i.geometry.get().map(|g| g.lattice))?,
+        _ => 0,
+    };
+    let blank = || Arc::new(GeometryCell::new(&Geometry { lattice, ..Geometry::default() }));
+    let geometry = grid.map_or_else(blank, |g| Arc::clone(&g.geometry));
     let [_, z, y, x] = grid.map_or([0; 4], |g| g.shape);
     let c = channels.iter().count();
     let maps = match like {
         Some(l) if l.maps.len() == c * z => l.maps.clone(),
         _ => vec![IDENTITY; c * z],
     };
-    // Headers follow `like`, else the grid; a port that shows headers gives its own.
-    let companions = match (like.or(grid), spec.view) {
+    // Headers and padding follow `like`, else the grid, but never onto another grid, where they would be another slice's; a
+    // port that shows headers gives its own.
+    let carrier = like.or(grid).filter(|from| !spec.size_from_data && grid.is_some_and(|g| one_grid(from, g)));
+    let companions = match (carrier, spec.view) {
         (Some(from), View::Pixels) => Arc::clone(&from.companions),
-        (Some(from), _) => Arc::new(Companions {
-            padding: from.companions.padding.lock().unwrap_or_else(|e| e.into_inner()).clone().into(),
-            ..Companions::default()
-        }),
+        (Some(from), _) => {
+            Arc::new(Companions { padding: Arc::clone(&from.companions.padding), ..Companions::default() })
+        }
         (None, _) => Arc::default(),
     };
     // A port that shows only headers leaves the pixels as they are: the output *is* the input's volume.
@@ -212,13 +207,32 @@ pub fn bare<'a>(port: u32, item_kind: u32) -> ItemParts<'a> {
     }
 }
 
-/// An out item of `begin`: shape and geometry, no voxels.
-pub fn item<'a>(port: u32, edge: &'a Edge, name: &'a str) -> ItemParts<'a> {
+/// A cell of its own with the same geometry, for a call to write into.
+///
+/// # Errors
+/// In words, if the geometry is nonsense.
+pub fn copied(cell: &GeometryCell) -> Result<GeometryCell, String> {
+    Ok(GeometryCell::new(&cell.get()?))
+}
+
+/// Whether two maps are one, bit by bit.
+pub fn same_map(a: &Map, b: &Map) -> bool {
+    let bits = |m: &Map| [m.scale, m.offset, m.lo, m.hi].map(f64::to_bits);
+    bits(a) == bits(b)
+}
+
+/// Whether two edges lie on one grid: by token, else numerically.
+fn one_grid(a: &Edge, b: &Edge) -> bool {
+    Arc::ptr_eq(&a.geometry, &b.geometry) || same_grid(a, b, ASSERTED_MM).is_ok()
+}
+
+/// An out item of `begin`: shape and geometry (which the stage may write), no voxels.
+pub fn item<'a>(port: u32, edge: &'a Edge, geometry: &'a GeometryCell, name: &'a str) -> ItemParts<'a> {
     ItemParts {
         name,
         dtype: edge.dtype,
         shape: edge.shape,
-        geometry: Some(&edge.geometry),
+        geometry: Some(geometry),
         channels: edge.channels.views(),
         labels: edge.labels.views(),
         ..bare(port, edge.kind)
@@ -245,7 +259,13 @@ pub fn halo(halo: &Halo, params: &serde_json::Map<String, serde_json::Value>) ->
 ///
 /// # Errors
 /// `bad-geometry` and `bad-output`, before anything is allocated.
-pub fn settle(node: &Node, output: usize, edge: &mut Edge, opened: Opened) -> Result<(), Failure> {
+pub fn settle(
+    node: &Node,
+    output: usize,
+    edge: &mut Edge,
+    opened: Opened,
+    written: &GeometryCell,
+) -> Result<(), Failure> {
     let port = &node.outputs[output].port;
     let spec = &node.entry.spec.outputs[node.outputs[output].spec];
     let wrong = |code: &str, text: String| Failure::host(code, format!("output `{port}`: {text}"));
@@ -279,13 +299,24 @@ pub fn settle(node: &Node, output: usize, edge: &mut Edge, opened: Opened) -> Re
         let rows = rows.map(|(value, name, scheme, code, rgba)| LabelRow { value, name, scheme, code, rgba }).collect();
         edge.labels = Arc::new(LabelTable::new(rows));
     }
-    let mut geometry = edge.geometry.get().map_err(|why| wrong("bad-geometry", why))?;
+    let geometry = written.get().map_err(|why| wrong("bad-geometry", why))?;
     sound(&geometry).map_err(|why| wrong("bad-geometry", why))?;
-    if geometry.grid == 0 {
-        geometry = tokened(geometry);
+    let own = match spec.caps.keys.get("grid").map(|c| &c.term) {
+        Some(term) => matches!(term, Term::NewGrid | Term::SubGrid(_)),
+        None => spec.caps.like.is_none(),
+    };
+    let before = edge.geometry.get().map_err(|why| wrong("bad-geometry", why))?;
+    let size = geometry.size;
+    if own {
+        // Tokens are the host's to give: one that a stage wrote could claim another's grid.
+        let geometry = tokened(Geometry { grid: 0, lattice: before.lattice, ..geometry });
         edge.geometry = Arc::new(GeometryCell::new(&geometry));
+    } else if (geometry.size, geometry.affine, &geometry.slice_origins_mm)
+        != (before.size, before.affine, &before.slice_origins_mm)
+    {
+        return Err(wrong("bad-geometry", "begin changed a grid that the caps promise to be an input's".into()));
     }
-    let [z, y, x] = geometry.size;
+    let [z, y, x] = size;
     let c = edge.channels.iter().count();
     edge.shape = [c, z, y, x];
     if edge.maps.len() != c * z {
