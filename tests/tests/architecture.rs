@@ -319,7 +319,9 @@ fn used_modules_are_read_out_of_groups() {
 
 /// Where unsafe code may stand.
 fn may_be_unsafe(path: &str) -> bool {
-    ["plugin-api/abi/src/", "plugin-api/author/src/", "plugin-api/neural/src/conv2d/"].iter().any(|f| path.starts_with(f))
+    ["plugin-api/abi/src/", "plugin-api/author/src/", "plugin-api/neural/src/conv2d/"]
+        .iter()
+        .any(|f| path.starts_with(f))
         || [
             "host/src/registry/library.rs",
             "host/src/engine/boundary.rs",
@@ -381,7 +383,8 @@ fn no_file_is_a_drawer_for_odds_and_ends() {
 fn only_the_command_line_prints() {
     for source in sources(&["host/src", "plugin-api", "plugins"]) {
         let printing = source.path.starts_with("host/src/cli/");
-        let test = ["/tests/", "/examples/"].iter().any(|f| source.path.contains(f)) || source.path.ends_with("/tests.rs");
+        let test =
+            ["/tests/", "/examples/"].iter().any(|f| source.path.contains(f)) || source.path.ends_with("/tests.rs");
         if printing || test {
             continue;
         }

@@ -2,7 +2,9 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, verify, weights, worker};
+use super::{
+    check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, verify, weights, worker,
+};
 
 /// The plugin host for medical imaging pipelines.
 #[derive(Debug, Parser)]

@@ -84,7 +84,10 @@ fn run_args(args: &DemoArgs) -> RunArgs {
 /// Where everything is: for each case, the folders of its sinks and how many files are in them.
 fn tour(folder: &Path) -> String {
     let mut lines = vec![
-        format!("input      {} ({PATIENTS} phantom patients, each without and with contrast medium)", folder.join(INPUT).display()),
+        format!(
+            "input      {} ({PATIENTS} phantom patients, each without and with contrast medium)",
+            folder.join(INPUT).display()
+        ),
         format!("pipeline   {}", folder.join(PIPELINE_FILE).display()),
     ];
     let subfolders = |path: &Path| {
@@ -113,7 +116,8 @@ fn prepare(folder: &Path) -> Result<(), Reply> {
         move |e: std::io::Error| Reply::refuse(3, format!("{path}: {e}"))
     };
     if let Some(stranger) = stranger(folder).map_err(io(folder))? {
-        let text = format!("{} holds `{stranger}`, which no demo made; give an empty folder with -o DIR", folder.display());
+        let text =
+            format!("{} holds `{stranger}`, which no demo made; give an empty folder with -o DIR", folder.display());
         return Err(Reply::refuse(2, text));
     }
     std::fs::create_dir_all(folder).map_err(io(folder))?;
@@ -127,7 +131,9 @@ fn prepare(folder: &Path) -> Result<(), Reply> {
             );
             return Err(Reply::refuse(2, text));
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::write(&pipeline, PIPELINE).map_err(io(&pipeline))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&pipeline, PIPELINE).map_err(io(&pipeline))?
+        }
         Err(e) => return Err(io(&pipeline)(e)),
     }
     let private = folder.join(PRIVATE);

@@ -78,7 +78,10 @@ pub fn run(args: &VerifyArgs) -> Reply {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let why = format!("{}: there is no run.json: this is no output folder of a run that came to its end", args.output.display());
+            let why = format!(
+                "{}: there is no run.json: this is no output folder of a run that came to its end",
+                args.output.display()
+            );
             return Reply::refuse(2, why);
         }
         Err(e) => return Reply::refuse(3, format!("{}: {e}", path.display())),
@@ -182,7 +185,9 @@ fn hash(path: &Path) -> std::io::Result<Option<String>> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Ok(None),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(e) => return Err(e),
     }
     let mut file = std::fs::File::open(path)?;
@@ -305,7 +310,13 @@ mod tests {
     fn a_manifest_that_points_elsewhere_is_refused() {
         let out = tempfile::tempdir().unwrap();
         assert_eq!(verify(out.path()).0, 2);
-        for (case, path) in [("c-1", "c-1/../../etc/passwd"), ("c-1", "/etc/passwd"), ("c-1", "c-2/a"), ("..", "../a"), ("private", "private/index.jsonl")] {
+        for (case, path) in [
+            ("c-1", "c-1/../../etc/passwd"),
+            ("c-1", "/etc/passwd"),
+            ("c-1", "c-2/a"),
+            ("..", "../a"),
+            ("private", "private/index.jsonl"),
+        ] {
             let outputs = json!([{ "path": path, "sha256": "" }]);
             let cases = json!([{ "case": case, "status": "done", "outputs": outputs }]);
             let text = json!({ "format": 1, "cases": cases, "complete": true }).to_string();

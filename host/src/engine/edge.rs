@@ -58,7 +58,8 @@ pub struct LabelTable {
 impl LabelTable {
     /// From owned rows.
     pub fn new(rows: Vec<LabelRow>) -> LabelTable {
-        let views = Views::labels(rows.iter().map(|r| (r.value, [&r.name, &r.scheme, &r.code].map(String::as_str), r.rgba)));
+        let views =
+            Views::labels(rows.iter().map(|r| (r.value, [&r.name, &r.scheme, &r.code].map(String::as_str), r.rgba)));
         LabelTable { rows, views }
     }
 
