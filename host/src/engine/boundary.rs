@@ -293,6 +293,11 @@ impl<'a> Items<'a> {
         self.items.len()
     }
 
+    /// None at all?
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Adds an item; `window` gives it voxels.
     ///
     /// # Panics
