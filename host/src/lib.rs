@@ -3,7 +3,9 @@
 //! The modules are the life of a run: `pipeline` (text → document) → `registry` (document → known stages) → `graph`
 //! (stages → typed graph) → `plan` (graph → order of work) → `engine` (plan → finished cases), with `series` at both ends
 //! and `builtin` for the sources and sinks that are always there. `diagnostic`, `identity`, `machine` and `series` are
-//! leaves; each of the others uses only what stands before it.
+//! leaves; each of the others uses only what stands before it: pipeline, registry, graph, plan, engine, builtin, cli. The
+//! built-in stages stand behind the engine because they share what it says of an edge; `cli` hands them to its workers.
+#![deny(unsafe_code)]
 
 pub mod builtin;
 pub mod cli;

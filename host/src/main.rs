@@ -1,4 +1,5 @@
 //! Parses the command line, dispatches, exits; nothing else.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
 //! What the whole-system tests share: fixtures from `../shared` and the staging of plugins.
+#![forbid(unsafe_code)]
 
 pub mod fixture;
 pub mod freshness;

@@ -12,7 +12,7 @@ use crate::registry::lock::Lock;
 use crate::registry::site::Toys;
 use crate::registry::{Registry, Site};
 
-use super::places::{PlacesArgs, SiteArgs};
+use super::places::{PlacesArgs, SiteArgs, why_unknown};
 use super::reply::{Reply, colour};
 
 /// Arguments of `gantry check`.
@@ -79,7 +79,10 @@ pub fn run(args: &CheckArgs) -> Reply {
         }
         checked.push((path.display().to_string(), graph, found));
     }
-    answer(args, &sources, &site_findings, &checked)
+    let mut reply = answer(args, &sources, &site_findings, &checked);
+    let found: Vec<Diagnostic> = checked.into_iter().flat_map(|(_, _, found)| found).collect();
+    reply.stderr.push_str(&why_unknown(&found, || registry));
+    reply
 }
 
 fn build(document: &Document, registry: &Registry, site: &Site, found: &mut Vec<Diagnostic>) -> Option<Graph> {

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Map, Value as Json, json};
 
-use crate::diagnostic::{Sources, did_you_mean};
+use crate::diagnostic::{Diagnostic, Sources, did_you_mean};
 use crate::registry::caps::{CapsSpec, Term};
 use crate::registry::card::Card;
 use crate::registry::{
@@ -26,6 +26,9 @@ pub struct InspectArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// Hide paths, and what a card says of the data it was trained with
+    #[arg(long)]
+    pub redact: bool,
     /// Where things are installed.
     #[command(flatten)]
     pub places: PlacesArgs,
@@ -38,13 +41,13 @@ pub fn run(args: &InspectArgs) -> Reply {
     let looks_like_path = args.what.contains(['/', '\\']) || path.exists();
     if looks_like_path && let Some(folder) = document_folder(path, "plugin.toml") {
         return match read_plugin(&folder, &mut sources) {
-            Ok(plugin) => show(args, || plugin_json(&plugin), || plugin_text(&plugin)),
+            Ok(plugin) => show(args, || plugin_json(&plugin, args.redact), || plugin_text(&plugin, args.redact)),
             Err(refused) => refusal(args, &refused, &sources),
         };
     }
     if looks_like_path && let Some(folder) = document_folder(path, "card.toml") {
         return match CheckpointRef::read(&folder, &mut sources) {
-            Ok(checkpoint) => show(args, || checkpoint_json(&checkpoint), || checkpoint_text(&checkpoint)),
+            Ok(checkpoint) => card(args, &checkpoint),
             Err(refused) => refusal(args, &refused, &sources),
         };
     }
@@ -52,12 +55,13 @@ pub fn run(args: &InspectArgs) -> Reply {
     if let Some(entry) = registry.stages.get(&args.what) {
         let origin = match &entry.origin {
             Origin::Builtin => "built in".to_owned(),
+            Origin::Plugin(p) if args.redact => format!("plugin {} {}", p.manifest.id, p.manifest.version),
             Origin::Plugin(p) => format!("plugin {} {}, {}", p.manifest.id, p.manifest.version, p.path.display()),
         };
         return show(args, || stage_json(&entry.spec, &origin), || stage_text(&entry.spec, &origin));
     }
     if let Some(checkpoint) = registry.checkpoints.get(&args.what) {
-        return show(args, || checkpoint_json(checkpoint), || checkpoint_text(checkpoint));
+        return card(args, checkpoint);
     }
     if let Some(refused) = registry.refused.iter().find(|r| r.would_give.contains(&args.what)) {
         return refusal(args, refused, &sources);
@@ -83,7 +87,23 @@ fn show(args: &InspectArgs, json: impl Fn() -> Json, text: impl Fn() -> String) 
     Reply { stdout, ..Reply::default() }
 }
 
+fn card(args: &InspectArgs, checkpoint: &CheckpointRef) -> Reply {
+    show(args, || checkpoint_json(checkpoint, args.redact), || checkpoint_text(checkpoint, args.redact))
+}
+
 fn refusal(args: &InspectArgs, refused: &Refused, sources: &Sources) -> Reply {
+    if args.redact {
+        // Messages name what is wrong; where the document lies, and its lines, stay hidden.
+        let path = refused.path.display().to_string();
+        let message = |d: &Diagnostic| d.message.replace(&path, "the folder");
+        let found = refused.reasons.iter().map(|d| json!({ "code": d.code, "message": message(d) }));
+        let out = json!({ "path": null, "ok": false, "diagnostics": found.collect::<Vec<_>>() });
+        let words = refused.reasons.iter().map(|d| format!("{}[{}]: {}\n", d.severity.as_str(), d.code, message(d)));
+        return match args.json {
+            true => Reply { stdout: format!("{out:#}\n"), stderr: String::new(), code: 2 },
+            false => Reply { stdout: String::new(), stderr: words.collect(), code: 2 },
+        };
+    }
     if args.json {
         let found: Vec<Json> = refused.reasons.iter().map(|d| sources.to_json(d)).collect();
         let out = json!({ "path": refused.path, "ok": false, "diagnostics": found });
@@ -223,22 +243,28 @@ fn param_row(param: &ParamSpec) -> Vec<String> {
     vec![param.name.clone(), kind, range, default, param.help.clone().unwrap_or_default()]
 }
 
-fn plugin_json(plugin: &PluginFolder) -> Json {
+fn plugin_json(plugin: &PluginFolder, redact: bool) -> Json {
     let m = &plugin.manifest;
+    let path = (!redact).then_some(&plugin.path);
+    let library = (!redact).then_some(&plugin.library);
     json!({
-        "plugin": m.id, "version": m.version, "vendor": m.vendor, "licence": m.licence, "abi": m.abi, "path": plugin.path,
-        "library": plugin.library, "library_present": plugin.library.is_file(),
+        "plugin": m.id, "version": m.version, "vendor": m.vendor, "licence": m.licence, "abi": m.abi, "path": path,
+        "library": library, "library_present": plugin.library.is_file(),
         "sha256": plugin.hashes().ok().map(|h| h.digest.clone()), "files": plugin.hashes().ok().map(|h| h.files.clone()),
         "stages": m.stages.values().map(|s| stage_json(s, &m.id)).collect::<Vec<_>>(),
     })
 }
 
-fn plugin_text(plugin: &PluginFolder) -> String {
+fn plugin_text(plugin: &PluginFolder, redact: bool) -> String {
     let m = &plugin.manifest;
     let mut out = format!("plugin {} {} by {}, ABI {}, licence {}\n", m.id, m.version, m.vendor, m.abi, m.licence);
     let there = if plugin.library.is_file() { "" } else { " (not there)" };
     if !plugin.library.as_os_str().is_empty() {
-        let _ = writeln!(out, "library {}{there}", plugin.library.display());
+        let shown = match redact {
+            true => plugin.library.file_name().map(Path::new).unwrap_or(&plugin.library),
+            false => &plugin.library,
+        };
+        let _ = writeln!(out, "library {}{there}", shown.display());
     }
     match plugin.hashes() {
         Ok(hashes) => {
@@ -264,18 +290,25 @@ fn caps_of_card(card: &Card) -> Vec<(String, String)> {
     rows
 }
 
-fn checkpoint_json(checkpoint: &CheckpointRef) -> Json {
+fn checkpoint_json(checkpoint: &CheckpointRef, redact: bool) -> Json {
     let missing: Vec<&str> = checkpoint.missing_files().iter().map(|f| f.path.as_str()).collect();
-    json!({ "checkpoint": checkpoint.name, "path": checkpoint.path, "missing": missing, "card": checkpoint.card.json })
+    let mut card = checkpoint.card.json.clone();
+    if let (true, Some(card)) = (redact, card.as_object_mut()) {
+        card.shift_remove("trained_with");
+    }
+    let path = (!redact).then_some(&checkpoint.path);
+    json!({ "checkpoint": checkpoint.name, "path": path, "missing": missing, "card": card })
 }
 
-fn checkpoint_text(checkpoint: &CheckpointRef) -> String {
+fn checkpoint_text(checkpoint: &CheckpointRef, redact: bool) -> String {
     let card = &checkpoint.card;
     let toy = if card.toy { ", a toy: phantoms only" } else { "" };
-    let mut out = format!("checkpoint {} ({}){toy}\n{}\n", card.name, checkpoint.path.display(), card.summary);
+    let place = if redact { String::new() } else { format!(" ({})", checkpoint.path.display()) };
+    let mut out = format!("checkpoint {}{place}{toy}\n{}\n", card.name, card.summary);
     let _ =
         writeln!(out, "architecture {}, output {}, licence {}", card.architecture, card.nature.word(), card.licence);
-    let _ = writeln!(out, "trained with: {}\nintended use: {}", card.trained_with, card.intended_use);
+    let trained_with = if redact { "hidden" } else { card.trained_with.as_str() };
+    let _ = writeln!(out, "trained with: {trained_with}\nintended use: {}", card.intended_use);
     let missing = checkpoint.missing_files();
     let files = card.files.iter().map(|f| {
         let there = if missing.contains(&f) { "not there" } else { "" };

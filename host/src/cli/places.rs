@@ -42,3 +42,44 @@ impl SiteArgs {
         Site::find(self.site.as_deref(), sources, diagnostics).map_err(|e| e.to_string())
     }
 }
+
+/// Where no plugin was found at all: where was looked, and what to do.
+pub fn nothing_installed(registry: &Registry) -> Option<String> {
+    if !registry.plugins.is_empty() {
+        return None;
+    }
+    let places = registry.searched.iter().filter(|p| p.what == "plugins");
+    let places: Vec<String> = places.map(|p| format!("{} ({})", p.path.display(), p.why)).collect();
+    Some(format!(
+        "no plugins are installed; looked in {}. In a checkout of Gantry, `cargo demo` builds them and stages them beside \
+         the program; elsewhere name their folder with --plugins DIR or GANTRY_PLUGIN_PATH",
+        places.join(", ")
+    ))
+}
+
+/// [`nothing_installed`], where a pipeline was refused for a stage that is not there.
+pub fn why_unknown(diagnostics: &[Diagnostic], registry: impl FnOnce() -> Registry) -> String {
+    match diagnostics.iter().any(|d| d.code == "unknown-stage") {
+        true => nothing_installed(&registry()).map(|words| format!("note: {words}\n")).unwrap_or_default(),
+        false => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Place;
+
+    #[test]
+    fn an_empty_installation_is_told_what_to_do() {
+        let mut registry = Registry::default();
+        registry.searched.push(Place { path: "/opt/plugins".into(), why: "beside the program", what: "plugins" });
+        let words = nothing_installed(&registry).unwrap();
+        assert!(words.contains("/opt/plugins (beside the program)") && words.contains("cargo demo"), "{words}");
+        let label = crate::diagnostic::At::new(0, 0..0).label("here");
+        let other = [Diagnostic::error("cycle", "a cycle", label.clone())];
+        assert_eq!(why_unknown(&other, || unreachable!()), "");
+        let unknown = [Diagnostic::error("unknown-stage", "there is no stage `x`", label)];
+        assert!(why_unknown(&unknown, || registry).starts_with("note: no plugins"));
+    }
+}

@@ -31,5 +31,10 @@ impl Reply {
 
 /// Are colours wanted on stderr? Not with `NO_COLOR`, not on a pipe.
 pub fn colour() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stderr().is_terminal()
+    colour_on(&std::io::stderr())
+}
+
+/// Are colours wanted on this stream?
+pub fn colour_on(stream: &impl IsTerminal) -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && stream.is_terminal()
 }

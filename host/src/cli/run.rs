@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::places::{PlacesArgs, SiteArgs};
+use super::places::{PlacesArgs, SiteArgs, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
 use crate::diagnostic::Sources;
@@ -113,7 +113,7 @@ pub fn run(args: &RunArgs) -> Reply {
     };
     let planned = match request.plan(&mut sources) {
         Ok(planned) => planned,
-        Err(refused) => return refusal(refused, &sources),
+        Err(refused) => return refusal(refused, &sources, &args.places),
     };
     let pinned = match pinned(&planned) {
         Ok(pinned) => pinned,
@@ -191,10 +191,12 @@ fn watch_signals() -> std::io::Result<Arc<Mutex<Option<i32>>>> {
 }
 
 /// A refused request in words, with the exit code of its kind.
-pub fn refusal(refused: Refused, sources: &Sources) -> Reply {
+pub fn refusal(refused: Refused, sources: &Sources, places: &PlacesArgs) -> Reply {
     match refused {
         Refused::Documents(diagnostics) => {
-            Reply { stdout: String::new(), stderr: sources.render(&diagnostics, colour()), code: 2 }
+            let mut stderr = sources.render(&diagnostics, colour());
+            stderr.push_str(&why_unknown(&diagnostics, || places.open(&mut Sources::new())));
+            Reply { stdout: String::new(), stderr, code: 2 }
         }
         Refused::Environment(text) => Reply::refuse(3, text),
         Refused::Integrity(text) => Reply::refuse(4, text),

@@ -156,7 +156,7 @@ fn json(report: &ScanReport, redact: bool) -> String {
 fn table(report: &ScanReport, redact: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let coloured = super::reply::colour_on(&std::io::stdout());
     if !coloured {
         table.force_no_tty();
     }

@@ -27,6 +27,6 @@ pub enum Role {
 pub fn run(args: &WorkerArgs) -> ExitCode {
     match args.role {
         Role::Scan => worker::scan(),
-        Role::Case => worker::case(),
+        Role::Case => worker::case(&crate::builtin::ENTRY),
     }
 }

@@ -13,6 +13,67 @@ use gantry_abi::v1::{self, kind, status};
 
 use super::buffers::Buffer;
 
+/// C rows over texts that lie still: the texts are made with the rows and never change while these live.
+pub struct Views<T> {
+    texts: Box<[Box<str>]>,
+    rows: Box<[T]>,
+}
+
+// SAFETY: the rows point into `texts` alone; neither can be changed after creation, and both go together.
+unsafe impl<T: Copy + 'static> Send for Views<T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + 'static> Sync for Views<T> {}
+
+impl<T> Default for Views<T> {
+    fn default() -> Self {
+        Views { texts: Box::default(), rows: Box::default() }
+    }
+}
+
+impl<T> Views<T> {
+    /// The C rows.
+    pub fn as_slice(&self) -> &[T] {
+        &self.rows
+    }
+
+    /// The texts, in the order they were given.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|t| &**t)
+    }
+}
+
+impl Views<v1::Str> {
+    /// One row a name.
+    pub fn names(names: impl IntoIterator<Item = String>) -> Self {
+        let texts: Box<[Box<str>]> = names.into_iter().map(String::into_boxed_str).collect();
+        let rows = texts.iter().map(|t| v1::Str::new(t.as_bytes())).collect();
+        Views { texts, rows }
+    }
+}
+
+impl Views<v1::Label> {
+    /// One row a label: voxel value; name, coding scheme and code; `0xRRGGBBAA`.
+    pub fn labels<'a>(labels: impl IntoIterator<Item = (i64, [&'a str; 3], u32)>) -> Self {
+        let (mut texts, mut numbers) = (Vec::<Box<str>>::new(), Vec::new());
+        for (value, three, rgba) in labels {
+            texts.extend(three.map(Box::from));
+            numbers.push((value, rgba));
+        }
+        let texts = texts.into_boxed_slice();
+        let view = |text: &str| v1::Str::new(text.as_bytes());
+        let row = |((value, rgba), three): ((i64, u32), &[Box<str>])| v1::Label {
+            value,
+            name: view(&three[0]),
+            scheme: view(&three[1]),
+            code: view(&three[2]),
+            rgba,
+            reserved: 0,
+        };
+        let rows = numbers.into_iter().zip(texts.chunks_exact(3)).map(row).collect();
+        Views { texts, rows }
+    }
+}
+
 /// What a stage may ask of the host during a call, on the host's side of the table.
 pub trait HostSide: Sync {
     /// A message; the code is kebab-case or empty.
@@ -230,6 +291,11 @@ impl<'a> Items<'a> {
     /// How many.
     pub fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// None at all?
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// Adds an item; `window` gives it voxels.

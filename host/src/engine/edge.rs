@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use gantry_abi::v1::{self, Map};
 
-use super::boundary::GeometryCell;
+use super::boundary::{GeometryCell, Views};
 use super::buffers::Buffer;
 
 /// A map that changes nothing and holds everywhere.
@@ -13,35 +13,22 @@ pub const IDENTITY: Map = Map { scale: 1.0, offset: 0.0, lo: f64::NEG_INFINITY, 
 
 /// Names with their C views.
 #[derive(Default)]
-pub struct Names {
-    texts: Vec<Box<str>>,
-    views: Vec<v1::Str>,
-}
-
-// SAFETY-free: the views point into `texts`, which is never changed after creation.
-#[allow(unsafe_code)]
-// SAFETY: immutable after creation.
-unsafe impl Send for Names {}
-#[allow(unsafe_code)]
-// SAFETY: immutable after creation.
-unsafe impl Sync for Names {}
+pub struct Names(Views<v1::Str>);
 
 impl Names {
     /// From owned names.
     pub fn new(names: impl IntoIterator<Item = String>) -> Names {
-        let texts: Vec<Box<str>> = names.into_iter().map(String::into_boxed_str).collect();
-        let views = texts.iter().map(|t| v1::Str::new(t.as_bytes())).collect();
-        Names { texts, views }
+        Names(Views::names(names))
     }
 
     /// As C texts.
     pub fn views(&self) -> &[v1::Str] {
-        &self.views
+        self.0.as_slice()
     }
 
     /// As texts.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.texts.iter().map(|t| &**t)
+        self.0.texts()
     }
 }
 
@@ -65,30 +52,14 @@ pub struct LabelRow {
 pub struct LabelTable {
     /// Rows.
     pub rows: Vec<LabelRow>,
-    views: Vec<v1::Label>,
+    views: Views<v1::Label>,
 }
-
-#[allow(unsafe_code)]
-// SAFETY: the views point into `rows`' texts, which are never changed after creation.
-unsafe impl Send for LabelTable {}
-#[allow(unsafe_code)]
-// SAFETY: as above.
-unsafe impl Sync for LabelTable {}
 
 impl LabelTable {
     /// From owned rows.
     pub fn new(rows: Vec<LabelRow>) -> LabelTable {
-        let views = rows
-            .iter()
-            .map(|r| v1::Label {
-                value: r.value,
-                name: v1::Str::new(r.name.as_bytes()),
-                scheme: v1::Str::new(r.scheme.as_bytes()),
-                code: v1::Str::new(r.code.as_bytes()),
-                rgba: r.rgba,
-                reserved: 0,
-            })
-            .collect();
+        let views =
+            Views::labels(rows.iter().map(|r| (r.value, [&r.name, &r.scheme, &r.code].map(String::as_str), r.rgba)));
         LabelTable { rows, views }
     }
 
@@ -106,7 +77,7 @@ impl LabelTable {
 
     /// As C rows.
     pub fn views(&self) -> &[v1::Label] {
-        &self.views
+        self.views.as_slice()
     }
 
     /// Whether a voxel value is in the table; an empty table permits all.

@@ -18,7 +18,6 @@ use super::node::{CaseContext, LiveNode};
 use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, receive, send};
 use super::pulse::Pulse;
 use super::services::Services;
-use crate::builtin;
 use crate::diagnostic::Sources;
 use crate::identity::Key;
 use crate::plan::{Plan, Refused};
@@ -88,15 +87,15 @@ pub fn scan() -> ExitCode {
     }
 }
 
-/// `gantry worker --role case`.
-pub fn case() -> ExitCode {
+/// `gantry worker --role case`; `builtin` is the entry of the built-in stages.
+pub fn case(builtin: &'static v1::Entry) -> ExitCode {
     let Ok(mut channel) = claim() else { return ExitCode::from(3) };
     let Ok(Order::Prepare(order)) = channel.orders.recv() else { return ExitCode::from(3) };
     let cancel = Arc::new(AtomicBool::new(false));
     if signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&cancel)).is_err() {
         return ExitCode::from(3);
     }
-    let mut ready = match Ready::new(&order, &cancel) {
+    let mut ready = match Ready::new(&order, builtin, &cancel) {
         Ok((ready, built_by)) => {
             let nodes = ready.plan.graph.nodes.iter().map(|n| n.id.clone()).collect();
             if send(&mut channel.replies, &Reply::Ready { built_by, nodes }).is_err() {
@@ -131,7 +130,11 @@ struct Ready {
 
 impl Ready {
     #[allow(clippy::type_complexity, reason = "a pair and its refusal")]
-    fn new(order: &PrepareOrder, cancel: &AtomicBool) -> Result<(Ready, BTreeMap<String, String>), (Failure, u8)> {
+    fn new(
+        order: &PrepareOrder,
+        builtin: &'static v1::Entry,
+        cancel: &AtomicBool,
+    ) -> Result<(Ready, BTreeMap<String, String>), (Failure, u8)> {
         let environment = |text: String| (Failure { environment: true, ..Failure::host("environment", text) }, 3);
         let integrity = |code: &str, text: String| (Failure::host(code, text), 4);
         let pulse = File::options()
@@ -198,7 +201,7 @@ impl Ready {
         for (index, node) in plan.graph.nodes.iter().enumerate() {
             pulse.enter(index as u64);
             let entry = match &node.entry.origin {
-                Origin::Builtin => &builtin::ENTRY,
+                Origin::Builtin => builtin,
                 Origin::Plugin(folder) => entries[&folder.manifest.id],
             };
             live.push(LiveNode::new(node, entry, &context).map_err(|failure| {

@@ -175,10 +175,11 @@ macro_rules! export_plugin {
 
         /// The library's entry, read by the host.
         #[unsafe(no_mangle)]
-        #[allow(non_upper_case_globals)]
+        #[allow(non_upper_case_globals, unsafe_code)]
         pub static gantry_plugin_v1: $crate::abi::v1::Entry = $crate::entry(include_str!($manifest));
 
         #[used]
+        #[allow(unsafe_code)]
         #[unsafe(link_section = ".gantry.v1")]
         static GANTRY_SECTION: [u8; $crate::abi::section::LEN] = $crate::section(include_bytes!($manifest));
     };

@@ -56,6 +56,7 @@ macro_rules! vectorised {
                 fn avx2($($arg: $type),*) $(-> $ret)? { body($($arg),*) }
                 if $crate::isa::Isa::best() >= $crate::isa::Isa::Avx2 {
                     // SAFETY: `Isa::best` returns `Avx2` or more only where both features were detected.
+                    #[allow(unsafe_code)]
                     return unsafe { avx2($($arg),*) };
                 }
             }

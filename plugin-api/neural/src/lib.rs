@@ -9,10 +9,12 @@
 //! Every operation gives the same bits for any number of threads and any batch size: each output element is computed by
 //! one thread in an order that its position in the picture does not change. Tensors are `[N, C, H, W]`, f32, on the CPU.
 //! There are no backward passes.
+#![deny(unsafe_code)]
 
 mod attention;
 mod checkpoint;
 mod compute_device;
+#[allow(unsafe_code)]
 mod conv2d;
 mod dense;
 mod isa;

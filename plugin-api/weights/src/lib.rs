@@ -6,6 +6,7 @@
 //! * [`Card`] is `card.toml`, the document beside the weights; [`Checkpoint::install`] writes both at once.
 //!
 //! Nothing here knows Candle, a plugin or the host.
+#![forbid(unsafe_code)]
 
 mod architecture;
 mod architecture_document;

@@ -1,4 +1,5 @@
 //! Stage `anatomical-masks`: lung, mediastinum, bone and lung-vessel masks of chest CT slices.
+#![deny(unsafe_code)]
 
 pub mod anatomy;
 pub mod hull;

@@ -2,6 +2,7 @@
 //!
 //! The pure part ([`case`], [`deidentify`]) knows nothing of the plugin interface. Facts are data: [`table`] (what the
 //! standard says of each attribute), [`image_types`] (of which Type it is), [`unlisted`] (what else may stay).
+#![deny(unsafe_code)]
 
 pub mod audit;
 pub mod case;

@@ -1,4 +1,5 @@
 //! Stage `apply-mask`: puts the voxels of another image, or one value, inside or outside a mask.
+#![deny(unsafe_code)]
 
 pub mod masking;
 

@@ -1,4 +1,5 @@
 //! Stage `complementary-integrator`: patches replace a base image, each inside its own window.
+#![deny(unsafe_code)]
 
 pub mod integrate;
 

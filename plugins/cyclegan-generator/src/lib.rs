@@ -2,6 +2,7 @@
 //!
 //! Slices are independent: a result depends neither on the batch nor on the number of threads. The maps back to physical
 //! units follow the input (`like`), so the window travels with the image.
+#![deny(unsafe_code)]
 
 pub mod network;
 pub mod slice_size;

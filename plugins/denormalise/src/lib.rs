@@ -1,4 +1,5 @@
 //! Stage `denormalise`: leads a normalised image back to physical units by its own map.
+#![deny(unsafe_code)]
 
 pub mod inverse;
 

@@ -1,4 +1,5 @@
 //! Stage `difference-map`: adds a predicted difference to an image.
+#![deny(unsafe_code)]
 
 pub mod difference;
 

@@ -1,4 +1,5 @@
 //! Stage `hu-window`: clips Hounsfield units to a window and scales them to [-1, 1].
+#![deny(unsafe_code)]
 
 pub mod window;
 

@@ -1,4 +1,5 @@
 //! Stage `volume-postprocess`: smooths a volume along z, re-estimates it by a method, sharpens it in the plane.
+#![deny(unsafe_code)]
 
 pub mod along_z;
 pub mod chain;

@@ -131,7 +131,7 @@ pub fn slice_object(
 fn patient_and_study(put: &mut impl FnMut(Tag, VR, &str), series: &PhantomSeries<'_>) {
     let patient = series.phantom.patient;
     let word = number_word(patient);
-    let sex = if patient % 2 == 0 { "F" } else { "M" };
+    let sex = if patient.is_multiple_of(2) { "F" } else { "M" };
     let series_number = if series.contrast { "3" } else { "2" };
     let time = if series.contrast { "101700" } else { "101500" };
     put(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 100");

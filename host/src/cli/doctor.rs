@@ -1,0 +1,225 @@
+//! `gantry doctor`: what this machine is, what is installed, and what is wrong with it. Opens no library.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use gantry_abi::v1::{ABI_MAJOR, ABI_MINOR};
+use serde_json::{Value as Json, json};
+
+use super::places::{PlacesArgs, SiteArgs, nothing_installed};
+use super::reply::Reply;
+use crate::diagnostic::{Diagnostic, Sources};
+use crate::identity::Key;
+use crate::machine;
+use crate::registry::{Registry, Site};
+
+/// Arguments of `gantry doctor`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The site's pseudonym key [default: key_file in the site configuration]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Where things are installed.
+    #[command(flatten)]
+    pub places: PlacesArgs,
+    /// What the site lays down.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// What the examination found.
+struct Health {
+    registry: Registry,
+    /// The site document, or why it cannot be used.
+    site: Result<Site, String>,
+    /// The key in use: where, and what is wrong with it.
+    key: Option<(PathBuf, Option<String>)>,
+    /// Everything that is wrong, in words.
+    wrong: Vec<String>,
+}
+
+/// Runs the verb. Exit code 0: all is well; 1: something is wrong, each thing named.
+pub fn run(args: &DoctorArgs) -> Reply {
+    let health = examine(args);
+    let stdout = if args.json { format!("{:#}\n", report_json(&health)) } else { report(&health) };
+    Reply { stdout, stderr: String::new(), code: u8::from(!health.wrong.is_empty()) }
+}
+
+fn examine(args: &DoctorArgs) -> Health {
+    let mut sources = Sources::new();
+    let mut findings = Vec::new();
+    let site = args.site.open(&mut sources, &mut findings);
+    let registry = args.places.open(&mut sources);
+    let mut wrong = Vec::new();
+    let said = |d: &Diagnostic| {
+        let at = d.labels.first().map(|l| {
+            let (line, column) = sources.line_column(l.file, l.span.start);
+            format!("{}:{line}:{column}: ", sources.name(l.file).unwrap_or_default())
+        });
+        format!("{}{} ({})", at.unwrap_or_default(), d.message, d.code)
+    };
+    if let Err(words) = &site {
+        wrong.push(format!("site configuration: {words}"));
+    }
+    wrong.extend(findings.iter().filter(|d| d.is_error()).map(|d| format!("site configuration: {}", said(d))));
+    wrong.extend(nothing_installed(&registry));
+    for refused in &registry.refused {
+        let reasons: Vec<String> = refused.reasons.iter().filter(|d| d.is_error()).map(said).collect();
+        wrong.push(format!("refused: {}: {}", refused.path.display(), reasons.join("; ")));
+    }
+    for plugin in &registry.plugins {
+        if !plugin.library.as_os_str().is_empty() && !plugin.library.is_file() {
+            wrong.push(format!("plugin {}: its library {} is not there", plugin.manifest.id, plugin.library.display()));
+        }
+    }
+    for checkpoint in registry.checkpoints.values() {
+        let missing: Vec<&str> = checkpoint.missing_files().iter().map(|f| f.path.as_str()).collect();
+        if !missing.is_empty() {
+            let at = checkpoint.path.display();
+            wrong.push(format!("checkpoint {}: {} is not in {at}", checkpoint.name, missing.join(", ")));
+        }
+    }
+    let key = args.key.clone().or_else(|| site.as_ref().ok().and_then(|s| s.key_file.clone()));
+    let key = key.map(|path| (Key::load(&path).err().map(|e| e.to_string()), path)).map(|(why, path)| (path, why));
+    if let Some((_, Some(why))) = &key {
+        wrong.push(format!("key: {why}"));
+    }
+    if let Some(asked) = site.as_ref().ok().and_then(|s| s.precision.as_deref()).filter(|p| *p != "f32") {
+        wrong.push(format!("the site asks for precision {asked}; this version computes in f32 only"));
+    }
+    Health { registry, site, key, wrong }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn report_json(health: &Health) -> Json {
+    let Health { registry, site, key, wrong } = health;
+    let (total, available) = machine::memory();
+    json!({
+        "ok": wrong.is_empty(),
+        "gantry": env!("CARGO_PKG_VERSION"),
+        "abi": { "major": ABI_MAJOR, "minor": ABI_MINOR },
+        "machine": machine::describe(threads()),
+        "memory": { "total_bytes": total, "available_bytes": available },
+        "devices": ["cpu"],
+        "cuda": false,
+        "searched": registry.searched.iter()
+            .map(|p| json!({ "path": p.path, "what": p.what, "why": p.why, "exists": p.exists() })).collect::<Vec<_>>(),
+        "plugins": registry.plugins.iter()
+            .map(|p| json!({ "id": p.manifest.id, "version": p.manifest.version, "abi": p.manifest.abi, "path": p.path }))
+            .collect::<Vec<_>>(),
+        "checkpoints": registry.checkpoints.values()
+            .map(|c| json!({ "name": c.name, "toy": c.card.toy, "path": c.path })).collect::<Vec<_>>(),
+        "refused": registry.refused.iter().map(|r| json!(r.path)).collect::<Vec<_>>(),
+        "site": site.as_ref().ok().and_then(|s| s.path.clone()),
+        "key": key.as_ref().map(|(path, why)| json!({ "path": path, "usable": why.is_none() })),
+        "wrong": wrong,
+    })
+}
+
+fn report(health: &Health) -> String {
+    let Health { registry, site, key, wrong } = health;
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    let (total, available) = machine::memory();
+    let features = machine::features();
+    let features = if features.is_empty() { "no vector extensions known".to_owned() } else { features.join(" ") };
+    let mut out = String::new();
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:12} {text}");
+    };
+    line("gantry", env!("CARGO_PKG_VERSION").to_owned());
+    line("stage ABI", format!("{ABI_MAJOR}.{ABI_MINOR}"));
+    line("processor", format!("{}, {} threads", machine::cpu(), threads()));
+    line("features", features);
+    line("memory", format!("{:.1} GiB, {:.1} GiB free", gib(total), gib(available)));
+    line("devices", "cpu (this build has no CUDA)".to_owned());
+    line(
+        "site",
+        match site {
+            Ok(Site { path: Some(path), .. }) => path.display().to_string(),
+            Ok(_) => "no configuration".to_owned(),
+            Err(_) => "unreadable".to_owned(),
+        },
+    );
+    line(
+        "key",
+        match key {
+            None => "none (`gantry key new FILE` makes one)".to_owned(),
+            Some((path, None)) => format!("{}, only its owner has access", path.display()),
+            Some((path, Some(_))) => format!("{}, unusable", path.display()),
+        },
+    );
+    for place in &registry.searched {
+        let there = if place.exists() { "" } else { ", not there" };
+        line(place.what, format!("{} ({}{there})", place.path.display(), place.why));
+    }
+    let builtin = registry.stages.values().filter(|e| matches!(e.origin, crate::registry::Origin::Builtin)).count();
+    line("found", format!("{builtin} built-in stages"));
+    let plugins = registry.plugins.iter().map(|p| format!("plugin {} {}", p.manifest.id, p.manifest.version));
+    let checkpoints = registry
+        .checkpoints
+        .values()
+        .map(|c| format!("checkpoint {}{}", c.name, if c.card.toy { " (toy)" } else { "" }));
+    let hidden = registry.shadowed.iter().map(|s| format!("hidden: {} in {}, by {}", s.name, s.path.display(), s.by));
+    for found in plugins.chain(checkpoints).chain(hidden) {
+        line("", found);
+    }
+    for problem in wrong {
+        line("WRONG", problem.clone());
+    }
+    line("verdict", if wrong.is_empty() { "all is well".to_owned() } else { format!("{} wrong", wrong.len()) });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLUGIN: &str = include_str!("../../../plugins/hu-window/plugin.toml");
+
+    fn installed(name: &str, text: &str) -> (tempfile::TempDir, DoctorArgs) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("plugin.toml"), text).unwrap();
+        std::fs::write(folder.join("libhu_window.so"), b"not opened").unwrap();
+        std::fs::write(temp.path().join("site.toml"), "").unwrap();
+        let places = PlacesArgs { plugins: vec![temp.path().to_owned()], checkpoints: Vec::new() };
+        let site = SiteArgs { site: Some(temp.path().join("site.toml")) };
+        (temp, DoctorArgs { json: true, key: None, places, site })
+    }
+
+    #[test]
+    fn a_sound_installation_is_well() {
+        let (_temp, args) = installed("hu-window", PLUGIN);
+        let reply = run(&args);
+        let found: Json = serde_json::from_str(&reply.stdout).unwrap();
+        assert_eq!(reply.code, 0, "{found:#}");
+        assert_eq!(found["abi"]["major"], 1);
+        assert_eq!(found["devices"], json!(["cpu"]));
+        assert!(found["plugins"].as_array().unwrap().iter().any(|p| p["id"] == "hu-window"));
+        let words = report(&examine(&args));
+        assert!(words.contains("no CUDA") && words.contains("all is well"), "{words}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let (temp, mut args) = installed("hu-window", &PLUGIN.replace("scope", "scoop"));
+        let key = temp.path().join("key");
+        std::fs::write(&key, [7; 12]).unwrap();
+        args.key = Some(key);
+        let reply = run(&args);
+        let found: Json = serde_json::from_str(&reply.stdout).unwrap();
+        assert_eq!((reply.code, &found["ok"]), (1, &json!(false)));
+        let wrong = found["wrong"].to_string();
+        assert!(wrong.contains("scoop") && wrong.contains("plugin.toml:") && wrong.contains("key: "), "{wrong}");
+        std::fs::write(temp.path().join("site.toml"), "[run]\nprecision = \"int8\"\n").unwrap();
+        assert!(report(&examine(&args)).contains("computes in f32 only"));
+    }
+}
