@@ -28,8 +28,8 @@ HEART_AND_VESSELS = [8, 9, 10, 11, 12, 13, 14, 15, 16]  # label values, see labe
 LUNG_VESSELS = [5]
 HELD_OUT = 2
 TARGETS = {
-    "soft": {"window": (-150.0, 250.0), "labels": HEART_AND_VESSELS, "steps": 900, "summary": "soft tissue"},
-    "lung": {"window": (-1000.0, -150.0), "labels": LUNG_VESSELS, "steps": 500, "summary": "lung"},
+    "soft": {"window": (-150.0, 250.0), "labels": HEART_AND_VESSELS, "steps": 900, "weight": 8, "summary": "soft tissue"},
+    "lung": {"window": (-1000.0, -150.0), "labels": LUNG_VESSELS, "steps": 1200, "weight": 40, "crop": 64, "summary": "lung"},
 }
 
 
@@ -125,14 +125,21 @@ def fit(name, target, patients):
     inputs = torch.tensor(np.concatenate([normalised(p["plain"], window) for p in seen]))[:, None]
     wanted = torch.tensor(np.concatenate([normalised(p["contrast"], window) for p in seen]))[:, None]
     inside = torch.tensor(np.concatenate([np.isin(p["labels"], target["labels"]) for p in seen]))[:, None].float()
+    # With a crop, only what the integrator will use counts: voxels whose own value lies in the window.
+    crop = target.get("crop")
+    used = ((inputs > -1) & (inputs < 1)).float() if crop else torch.ones_like(inputs)
     net = Generator()
     optimiser = torch.optim.Adam(net.parameters(), 2e-3, betas=(0.5, 0.999))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, target["steps"])
     order = torch.Generator().manual_seed(7)
     for step in range(target["steps"]):
         pick = torch.randint(len(inputs), (4,), generator=order)
-        weight = 1 + 8 * inside[pick]
-        loss = (weight * (net(inputs[pick]) - wanted[pick]).abs()).mean()
+        x, y, where, counts = inputs[pick], wanted[pick], inside[pick], used[pick]
+        if crop:
+            top, left_ = (int(torch.randint(16, n - crop - 16, (1,), generator=order)) for n in x.shape[2:])
+            x, y, where, counts = (t[:, :, top : top + crop, left_ : left_ + crop] for t in (x, y, where, counts))
+        weight = counts * (1 + target["weight"] * where)
+        loss = (weight * (net(x) - y).abs()).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
