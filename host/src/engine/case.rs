@@ -262,6 +262,7 @@ impl<'a> CaseRun<'a> {
                 shape: if pictured { [c, h.len, y, x] } else { [0; 4] },
                 z0: h.z0,
                 geometry: pictured.then_some(&*h.edge.geometry),
+                new_grid: false,
                 channels: h.edge.channels.views(),
                 maps: MapsRef::Shared(&h.maps),
                 labels: h.edge.labels.views(),
@@ -329,12 +330,16 @@ impl<'a> CaseRun<'a> {
         let status =
             instance.begin(&call, call.numbers(self.context.threads, false), &inputs, &mut outputs, &mut needs);
         let seconds = started.elapsed().as_secs_f64();
+        let scribbled = inputs.scribbled() | outputs.scribbled();
         let opened: Vec<_> = (0..sized.len()).map(|i| outputs.opened(i)).collect();
         let result = call.finish(status)?;
         drop((inputs, outputs));
         drop(held);
         self.figures[n].seconds += seconds;
         self.open.push(n);
+        if scribbled {
+            return Err(scribble().at(&node.id));
+        }
         for ((o, e, _), opened) in sized.into_iter().zip(opened) {
             let wrong = |text: String| Failure::host("bad-output", text).at(&node.id);
             let opened = opened.map_err(wrong)?;
@@ -573,8 +578,12 @@ impl<'a> CaseRun<'a> {
         let call = self.call(n);
         let instance = call.instance()?;
         let status = instance.process(&call, call.numbers(threads, false), &inputs, &mut outputs);
+        let scribbled = inputs.scribbled() | outputs.scribbled();
         drop((inputs, outputs));
         let result = call.finish(status)?;
+        if scribbled {
+            return Err(scribble().at(&node.id));
+        }
         for (o, e, window, _, len) in targets {
             let edge = &self.edges[n][o][e];
             scrutinise(edge, window, len).map_err(|(code, text)| {
@@ -629,6 +638,10 @@ impl<'a> CaseRun<'a> {
         edge.maps = vec![super::edge::IDENTITY; shape[0] * shape[1]];
         if let Some(geometry) = grown.request.geometry {
             opening::sound(&geometry).map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
+            if geometry.size != [shape[1], shape[2], shape[3]] {
+                let text = format!("{:?} (z, y, x) voxels on a grid of {:?}", &shape[1..], geometry.size);
+                return Err(Failure::host("bad-geometry", text).at(&node.id));
+            }
             edge.geometry = Arc::new(GeometryCell::new(&opening::tokened(geometry)));
         }
         let window = Window { buffer: &grown.buffer, depth: shape[1], first: 0 };
@@ -731,6 +744,10 @@ impl<'a> CaseRun<'a> {
         let unique: BTreeMap<_, _> = volumes.collect();
         (unique.values().sum::<usize>() + self.batches.values().map(|b| b.len()).sum::<usize>()) as u64
     }
+}
+
+fn scribble() -> Failure {
+    Failure::host("bad-output", "the stage wrote into a geometry that it was only lent")
 }
 
 fn no_memory(error: super::buffers::NoMemory) -> Failure {
