@@ -1,6 +1,7 @@
-//! What the whole-system tests share: fixtures from `../shared` and the staging of plugins.
+//! What the whole-system tests share: fixtures from `../shared`, the staging of plugins, and plugins built from C.
 #![forbid(unsafe_code)]
 
+pub mod c_plugin;
 pub mod fixture;
 pub mod freshness;
 pub mod launch;

@@ -98,7 +98,8 @@ fn build(quiet: Quiet, target: &Path) -> Result<Stage, String> {
     for folder in folders(&workspace.join("plugins"), "plugin.toml")? {
         stage_plugin(&folder, &built, &stage.plugins)?;
     }
-    for folder in folders(&workspace.join("checkpoints"), "card.toml")? {
+    let checkpoints = workspace.join("checkpoints");
+    for folder in if checkpoints.is_dir() { folders(&checkpoints, "card.toml")? } else { Vec::new() } {
         let to = stage.checkpoints.join(folder.file_name().unwrap_or_default());
         for file in files(&folder)? {
             place(&folder.join(&file), &to.join(&file))?;

@@ -75,6 +75,7 @@ fn run_args(args: &DemoArgs) -> RunArgs {
         precision: Some(Precision::F32),
         allow_toy: true,
         include_derived: false,
+        stall: None,
         progress: args.progress,
         places: args.places.clone(),
         site: SiteArgs::default(),

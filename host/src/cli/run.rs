@@ -17,7 +17,7 @@ use crate::registry::lock::Lock;
 use crate::registry::{Origin, Site};
 
 /// A worker that shows no life for this long is killed, and its case is lost.
-const STALL: Duration = Duration::from_secs(900);
+const STALL_S: u64 = 900;
 
 /// Arguments of `gantry run`.
 #[derive(Debug, Clone, Args)]
@@ -73,6 +73,9 @@ pub struct RunArgs {
     /// Take series that Gantry itself derived
     #[arg(long)]
     pub include_derived: bool,
+    /// Kill a worker that shows no sign of life for this many seconds
+    #[arg(long, value_name = "SECONDS", hide = true, default_value_t = STALL_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub stall: u64,
     /// How to tell progress on stderr
     #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
     pub progress: ProgressForm,
@@ -129,7 +132,7 @@ pub fn run(args: &RunArgs) -> Reply {
         seed: args.seed.or(planned.document.seed).unwrap_or(0),
         run_time: args.run_time,
         include_derived: args.include_derived,
-        stall: STALL,
+        stall: Duration::from_secs(args.stall),
         memory_limit: memory_limit(&planned.site, jobs(args, &planned.site)),
         pinned,
     };

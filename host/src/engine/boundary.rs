@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -160,7 +159,8 @@ pub struct Window<'a> {
 #[derive(Default)]
 pub struct Items<'a> {
     items: Vec<v1::Item>,
-    life: PhantomData<&'a ()>,
+    /// Geometries that the call may read and must not write, with what stood in them.
+    sealed: Vec<(&'a GeometryCell, v1::Geometry)>,
 }
 
 /// What an item consists of besides its voxels.
@@ -179,6 +179,8 @@ pub struct ItemParts<'a> {
     pub z0: usize,
     /// Geometry of the whole volume.
     pub geometry: Option<&'a GeometryCell>,
+    /// Whether the call sizes this grid: `begin` of an output on a new one.
+    pub new_grid: bool,
     /// Channel names.
     pub channels: &'a [v1::Str],
     /// Maps, `[C][Z]` of this call.
@@ -320,6 +322,10 @@ impl<'a> Items<'a> {
         }
         item.z0 = parts.z0 as i64;
         item.geometry = parts.geometry.map_or(std::ptr::null_mut(), |g| g.raw.get());
+        if let Some(cell) = parts.geometry.filter(|_| !parts.new_grid) {
+            // SAFETY: no call is running that may write this cell.
+            self.sealed.push((cell, unsafe { *cell.raw.get() }));
+        }
         item.channels = if parts.channels.is_empty() { std::ptr::null() } else { parts.channels.as_ptr() };
         item.maps = match parts.maps {
             MapsRef::None => std::ptr::null_mut(),
@@ -334,6 +340,22 @@ impl<'a> Items<'a> {
             item.n_parts = parts.parts.len() as u64 - 1;
         }
         self.items.push(item);
+    }
+
+    /// Whether the call wrote into a geometry that was only lent; what stood there is put back.
+    pub fn scribbled(&self) -> bool {
+        let mut any = false;
+        for (cell, before) in &self.sealed {
+            // SAFETY: the call is over, and the cell outlives this list.
+            let now = unsafe { &mut *cell.raw.get() };
+            let numbers = |g: &v1::Geometry| (g.grid, g.lattice, g.frame, g.size, g.affine.map(f64::to_bits));
+            let rest = |g: &v1::Geometry| (g.slice_origin_mm, g.flags, g.reserved);
+            if numbers(now) != numbers(before) || rest(now) != rest(before) {
+                *now = *before;
+                any = true;
+            }
+        }
+        any
     }
 
     /// What `begin` left in out item `i`.

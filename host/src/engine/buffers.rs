@@ -10,6 +10,9 @@ use std::ptr::NonNull;
 /// Alignment of every buffer: a cache line, and what vector units want.
 pub const ALIGN: usize = 64;
 
+/// From this size on a request is compared with the memory that is available.
+const LARGE: usize = 256 << 20;
+
 /// A fixed span of host memory.
 pub struct Buffer {
     data: NonNull<u8>,
@@ -32,6 +35,14 @@ impl Buffer {
     /// # Errors
     /// If the system refuses it.
     pub fn new(len: usize, fill: u8) -> Result<Buffer, NoMemory> {
+        // The system grants addresses it has no memory for, and kills when they are touched; so a large request is
+        // measured against what there is.
+        if len > LARGE {
+            let (_, available) = crate::machine::memory();
+            if available != 0 && len as u64 > available {
+                return Err(NoMemory(len));
+            }
+        }
         let layout = Layout::from_size_align(len.max(ALIGN), ALIGN).map_err(|_| NoMemory(len))?;
         // SAFETY: the layout is not empty.
         let data = NonNull::new(unsafe { alloc(layout) }).ok_or(NoMemory(len))?;
@@ -143,5 +154,7 @@ mod tests {
     #[test]
     fn an_absurd_size_is_an_error_and_not_an_abort() {
         assert!(Buffer::new(usize::MAX / 2, 0).is_err());
+        // Linux grants this much address space; it must not be touched.
+        assert!(Buffer::new(1 << 44, 0).is_err());
     }
 }

@@ -262,6 +262,7 @@ impl<'a> CaseRun<'a> {
                 shape: if pictured { [c, h.len, y, x] } else { [0; 4] },
                 z0: h.z0,
                 geometry: pictured.then_some(&*h.edge.geometry),
+                new_grid: false,
                 channels: h.edge.channels.views(),
                 maps: MapsRef::Shared(&h.maps),
                 labels: h.edge.labels.views(),
@@ -333,12 +334,16 @@ impl<'a> CaseRun<'a> {
         let status =
             instance.begin(&call, call.numbers(self.context.threads, false), &inputs, &mut outputs, &mut needs);
         let seconds = started.elapsed().as_secs_f64();
+        let scribbled = inputs.scribbled() | outputs.scribbled();
         let opened: Vec<_> = (0..sized.len()).map(|i| outputs.opened(i)).collect();
         let result = call.finish(status)?;
         drop((inputs, outputs));
         drop(held);
         self.figures[n].seconds += seconds;
         self.open.push(n);
+        if scribbled {
+            return Err(scribble().at(&node.id));
+        }
         for (((o, e, _), opened), cell) in sized.into_iter().zip(opened).zip(&cells) {
             let wrong = |text: String| Failure::host("bad-output", text).at(&node.id);
             let opened = opened.map_err(wrong)?;
@@ -624,8 +629,12 @@ impl<'a> CaseRun<'a> {
         let call = self.call(n);
         let instance = call.instance()?;
         let status = instance.process(&call, call.numbers(threads, false), &inputs, &mut outputs);
+        let scribbled = inputs.scribbled() | outputs.scribbled();
         drop((inputs, outputs));
         let result = call.finish(status)?;
+        if scribbled {
+            return Err(scribble().at(&node.id));
+        }
         for (o, e, window, _, len) in targets {
             let edge = &self.edges[n][o][e];
             scrutinise(edge, window, len).map_err(|(code, text)| {
@@ -821,6 +830,10 @@ impl<'a> CaseRun<'a> {
         let unique: BTreeMap<_, _> = volumes.collect();
         (unique.values().sum::<usize>() + self.batches.values().map(|b| b.len()).sum::<usize>()) as u64
     }
+}
+
+fn scribble() -> Failure {
+    Failure::host("bad-output", "the stage wrote into a geometry that it was only lent")
 }
 
 fn no_memory(error: super::buffers::NoMemory) -> Failure {

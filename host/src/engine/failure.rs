@@ -64,6 +64,10 @@ impl Failure {
 
     /// What a status means for the case; `said` is the stage's last ERROR report.
     pub fn from_status(status: i32, said: Option<(String, String)>) -> Failure {
+        // An unknown value is read as INTERNAL, and so its instance is made anew.
+        let known = (status::INTERNAL..=status::PENDING).contains(&status);
+        let returned = status;
+        let status = if known && status != status::OK { status } else { status::INTERNAL };
         let (outcome, name) = match status {
             status::CANCELLED => (Outcome::Cancelled, "cancelled"),
             status::PENDING => (Outcome::Failed, "pending"),
@@ -78,7 +82,7 @@ impl Failure {
         let (code, text) = match said {
             Some((code, text)) if !code.is_empty() => (code, text),
             Some((_, text)) => (name.to_owned(), text),
-            None => (name.to_owned(), format!("the stage returned status {status} without a word")),
+            None => (name.to_owned(), format!("the stage returned status {returned} without a word")),
         };
         Failure { outcome, code, node: None, text, status, environment: false }
     }

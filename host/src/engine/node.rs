@@ -96,6 +96,16 @@ pub struct CallResult {
     pub grown: Vec<Grown>,
 }
 
+/// Warnings of one case that are kept: a stage that warns of every voxel must not fill the supervisor's memory.
+const WARNINGS: usize = 1000;
+/// Characters of one message that are kept.
+const WORDS: usize = 2000;
+
+/// A stage's words, fit for a terminal and a journal: no control characters, and not endless.
+fn plain(text: &str) -> String {
+    text.chars().take(WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
@@ -159,6 +169,11 @@ impl<'a> NodeCall<'a> {
     /// What the status means for the case.
     pub fn finish(self, status: i32) -> Result<CallResult, Failure> {
         let said = self.error.into_inner().unwrap_or_else(|e| e.into_inner());
+        if status == status::CANCELLED && !self.context.cancel.load(Ordering::Relaxed) {
+            // Only the host cancels: a stage that says so of itself must not end the run like an interrupt.
+            let text = "the stage returned CANCELLED and nobody had cancelled";
+            return Err(Failure::host("cancelled-unasked", text).at(&self.node.id));
+        }
         if status != status::OK {
             return Err(Failure::from_status(status, said).at(&self.node.id));
         }
@@ -176,7 +191,8 @@ impl<'a> NodeCall<'a> {
 impl HostSide for NodeCall<'_> {
     fn report(&self, at: i32, code: &str, _port: i32, text: &str) {
         // A stage that sees headers could repeat a name: its words stay here, its codes go out.
-        let text = if self.withhold() { "" } else { text };
+        let text = if self.withhold() { String::new() } else { plain(text) };
+        let text = text.as_str();
         // A code goes out always, so it must be one: kebab-case and short.
         let sound = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let code = if sound { code } else { "" };
@@ -185,11 +201,13 @@ impl HostSide for NodeCall<'_> {
                 let text = if text.is_empty() { "the stage refused (its words are withheld)" } else { text };
                 *locked(&self.error) = Some((code.to_owned(), text.to_owned()));
             }
-            level::WARN => locked(self.context.warnings).push(Warning {
-                node: self.node.id.clone(),
-                code: code.to_owned(),
-                text: text.to_owned(),
-            }),
+            level::WARN => {
+                let mut warnings = locked(self.context.warnings);
+                if warnings.len() < WARNINGS {
+                    let (node, code) = (self.node.id.clone(), code.to_owned());
+                    warnings.push(Warning { node, code, text: text.to_owned() });
+                }
+            }
             level::INFO => tracing::info!(node = self.node.id, code, "{text}"),
             _ => tracing::debug!(node = self.node.id, code, "{text}"),
         }

@@ -199,6 +199,7 @@ pub fn bare<'a>(port: u32, item_kind: u32) -> ItemParts<'a> {
         shape: [0; 4],
         z0: 0,
         geometry: None,
+        new_grid: false,
         channels: &[],
         maps: MapsRef::None,
         labels: &[],
@@ -233,6 +234,8 @@ pub fn item<'a>(port: u32, edge: &'a Edge, geometry: &'a GeometryCell, name: &'a
         dtype: edge.dtype,
         shape: edge.shape,
         geometry: Some(geometry),
+        // An inherited grid has its token already.
+        new_grid: edge.geometry.get().is_ok_and(|g| g.grid == 0),
         channels: edge.channels.views(),
         labels: edge.labels.views(),
         ..bare(port, edge.kind)

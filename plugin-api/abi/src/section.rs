@@ -7,7 +7,7 @@
 /// Name of the section.
 pub const NAME: &str = ".gantry.v1";
 /// Bytes of the section: the text and its NUL.
-pub const LEN: usize = 93;
+pub const LEN: usize = 94;
 
 const HEAD: &[u8; 28] = b"gantry-abi=1;manifest-sha256";
 
