@@ -180,11 +180,12 @@ fn one(
         arithmetic: Arithmetic { precision: "f32".to_owned(), device: "cpu".to_owned() },
         threads: args.threads.unwrap_or(all).max(1),
     };
-    let planned = request.plan(&mut sources).map_err(|refused| run::refusal(refused, &sources))?;
+    let planned = request.plan(&mut sources).map_err(|refused| run::refusal(refused, &sources, &args.places))?;
     let pinned: BTreeMap<String, bool> = run::pinned(&planned)?;
     let output = scratch.path().join("out");
     let options = RunOptions {
-        inputs: vec![scratch.path().join("in")],
+        // The series alone: the label files beside them are no cases, but can be read by path.
+        inputs: inputs.clone(),
         output: output.clone(),
         limit: None,
         only: Vec::new(),
