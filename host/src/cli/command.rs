@@ -3,7 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, verify, weights, worker,
+    check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, test, verify, weights,
+    worker,
 };
 
 /// The plugin host for medical imaging pipelines.
@@ -26,6 +27,8 @@ pub enum Verb {
     Run(Box<run::RunArgs>),
     /// Find every static error of a pipeline at once, without running any plugin code
     Check(check::CheckArgs),
+    /// Run a pipeline's `[[tests]]` on built-in phantoms
+    Test(test::TestArgs),
     /// Draw a pipeline, each edge with what flows along it
     Graph(graph::GraphArgs),
     /// Show a stage's ports and parameters, a plugin, or a checkpoint's card

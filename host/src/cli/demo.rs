@@ -12,7 +12,7 @@ use super::phantom::{self, PhantomArgs, PhantomError};
 use super::places::{PlacesArgs, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
-use super::run::{self, Device, Precision, RunArgs};
+use super::run::{self, Device, Precision, RunArgs, STALL_S};
 use crate::identity::Key;
 
 /// The pipeline that the demo runs and leaves beside its results.
@@ -75,7 +75,7 @@ fn run_args(args: &DemoArgs) -> RunArgs {
         precision: Some(Precision::F32),
         allow_toy: true,
         include_derived: false,
-        stall: None,
+        stall: STALL_S,
         progress: args.progress,
         places: args.places.clone(),
         site: SiteArgs::default(),

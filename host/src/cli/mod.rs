@@ -17,6 +17,7 @@ pub mod progress;
 pub mod reply;
 pub mod run;
 pub mod series;
+pub mod test;
 pub mod verify;
 pub mod weights;
 pub mod worker;
@@ -38,6 +39,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Verb::Check(args) => check::run(&args).print(),
         Verb::Graph(args) => graph::run(&args).print(),
         Verb::Inspect(args) => inspect::run(&args).print(),
+        Verb::Test(args) => test::run(&args).print(),
         Verb::Plugins(args) => plugins::run(&args).print(),
         Verb::Series(args) => series::run(&args),
         Verb::Weights(args) => weights(&args).print(),

@@ -17,7 +17,7 @@ use crate::registry::lock::Lock;
 use crate::registry::{Origin, Site};
 
 /// A worker that shows no life for this long is killed, and its case is lost.
-const STALL_S: u64 = 900;
+pub const STALL_S: u64 = 900;
 
 /// Arguments of `gantry run`.
 #[derive(Debug, Clone, Args)]
@@ -180,7 +180,7 @@ fn finished(summary: Summary, output: &Path) -> Reply {
 }
 
 /// SIGINT and SIGTERM become a word to the supervisor, which ends the workers and rolls back.
-fn watch_signals() -> std::io::Result<Arc<Mutex<Option<i32>>>> {
+pub fn watch_signals() -> std::io::Result<Arc<Mutex<Option<i32>>>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let interrupt = Arc::new(Mutex::new(None));
     let told = Arc::clone(&interrupt);
@@ -248,7 +248,7 @@ fn jobs(args: &RunArgs, site: &Site) -> usize {
 ///
 /// # Errors
 /// Exit 4 if a pinned one differs, exit 2 if the site demands a lock and one is not pinned.
-fn pinned(planned: &Planned) -> Result<BTreeMap<String, bool>, Reply> {
+pub fn pinned(planned: &Planned) -> Result<BTreeMap<String, bool>, Reply> {
     let path = Lock::place(None, &planned.site);
     let lock = match path.exists() {
         true => Some(Lock::read(&path).map_err(|why| Reply::refuse(4, format!("{}: {why}", path.display())))?),

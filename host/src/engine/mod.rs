@@ -9,6 +9,7 @@ mod cases;
 mod checkpoint;
 mod derivation;
 mod edge;
+pub mod expectations;
 mod failure;
 mod hand;
 mod journal;

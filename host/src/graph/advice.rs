@@ -30,7 +30,7 @@ pub(super) fn advise(edge: &Edge<'_>, key: &str, registry: &Registry) -> Option<
             }
             let stages = converters(edge, key, registry);
             match stages.as_slice() {
-                [] => None,
+                [] => without_converter(key, demand.map(|d| &d.cap)),
                 [one] => Some(format!("add `{one}` between `{}` and `{}`", edge.giver, edge.taker)),
                 several => {
                     let list: Vec<String> = several.iter().map(|s| format!("`{s}`")).collect();
@@ -38,6 +38,19 @@ pub(super) fn advise(edge: &Edge<'_>, key: &str, registry: &Registry) -> Option<
                 }
             }
         }
+    }
+}
+
+/// What to do where no stage turns one into the other.
+fn without_converter(key: &str, wanted: Option<&Cap>) -> Option<String> {
+    let Some(Cap::Value(wanted)) = wanted else { return None };
+    match key {
+        "modality" => Some(format!(
+            "nothing turns one modality into another: `select` a series of {}, or take other weights",
+            words(wanted)
+        )),
+        "labels" => Some(format!("connect an output, or take weights, that give {}", words(wanted))),
+        _ => None,
     }
 }
 

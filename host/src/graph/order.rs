@@ -70,7 +70,7 @@ fn report(needs: &[Needs], names: &[&str], cycle: &[usize], diagnostics: &mut Ve
         severity: crate::diagnostic::Severity::Error,
         message,
         labels,
-        help: None,
+        help: Some("take one of these links away: what flows may not come back".to_owned()),
     });
 }
 
