@@ -227,12 +227,12 @@ fn why_none(report: &ScanReport) -> String {
         *counts.entry(&skipped.code).or_default() += 1;
     }
     let each: Vec<String> = counts.iter().map(|(code, n)| format!("{n} {code}")).collect();
-    if each.is_empty() { String::new() } else { format!(" (passed over: {})", each.join(", ")) }
+    if each.is_empty() { String::new() } else { format!(" (files passed over: {})", each.join(", ")) }
 }
 
 fn said(report: &ScanReport, watcher: &dyn Watcher) {
     if !report.skipped.is_empty() {
-        watcher.remark(&format!("passed over {} files{}", report.skipped.len(), why_none(report)));
+        watcher.remark(why_none(report).trim_matches([' ', '(', ')']));
     }
     for series in &report.series {
         let first = series.instances.first().map_or(0, |i| i.input);
