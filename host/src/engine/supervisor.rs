@@ -195,9 +195,13 @@ fn now() -> jiff::Timestamp {
 fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
     let mut roots = Vec::new();
     for (i, path) in options.inputs.iter().enumerate() {
-        let root = path
-            .canonicalize()
-            .map_err(|e| RunError { exit: 2, text: format!("input {} (-i): {}", i + 1, e.kind()) })?;
+        let root = path.canonicalize().map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+                kind => format!("cannot be read: {kind}"),
+            };
+            RunError { exit: 2, text: format!("input folder {} (-i) {why}", i + 1) }
+        })?;
         if options.output.canonicalize().is_ok_and(|o| o == root || root.starts_with(&o)) {
             return Err(RunError {
                 exit: 2,
