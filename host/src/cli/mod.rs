@@ -78,7 +78,7 @@ fn weights(args: &weights::WeightsArgs) -> Reply {
     }
     let default = places.checkpoints.iter().find(|p| p.exists()).map(|p| p.path.clone());
     match weights::run(args, &folders, default.as_deref()) {
-        Ok(stdout) => Reply { stdout, ..Reply::default() },
+        Ok(report) => Reply { stdout: report + "\n", ..Reply::default() },
         Err(e) => Reply::refuse(e.exit_code(), e),
     }
 }

@@ -195,9 +195,13 @@ fn now() -> jiff::Timestamp {
 fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
     let mut roots = Vec::new();
     for (i, path) in options.inputs.iter().enumerate() {
-        let root = path
-            .canonicalize()
-            .map_err(|e| RunError { exit: 2, text: format!("input {} (-i): {}", i + 1, e.kind()) })?;
+        let root = path.canonicalize().map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+                kind => format!("cannot be read: {kind}"),
+            };
+            RunError { exit: 2, text: format!("input folder {} (-i) {why}", i + 1) }
+        })?;
         if options.output.canonicalize().is_ok_and(|o| o == root || root.starts_with(&o)) {
             return Err(RunError {
                 exit: 2,
@@ -227,12 +231,12 @@ fn why_none(report: &ScanReport) -> String {
         *counts.entry(&skipped.code).or_default() += 1;
     }
     let each: Vec<String> = counts.iter().map(|(code, n)| format!("{n} {code}")).collect();
-    if each.is_empty() { String::new() } else { format!(" (passed over: {})", each.join(", ")) }
+    if each.is_empty() { String::new() } else { format!(" (files passed over: {})", each.join(", ")) }
 }
 
 fn said(report: &ScanReport, watcher: &dyn Watcher) {
     if !report.skipped.is_empty() {
-        watcher.remark(&format!("passed over {} files{}", report.skipped.len(), why_none(report)));
+        watcher.remark(why_none(report).trim_matches([' ', '(', ')']));
     }
     for series in &report.series {
         let first = series.instances.first().map_or(0, |i| i.input);

@@ -144,8 +144,13 @@ fn candidates(roots: &[PathBuf], options: &ScanOptions) -> Result<Vec<Candidate>
     let mut all = Vec::new();
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for (n, root) in roots.iter().enumerate() {
-        let no_input =
-            |e: &std::io::Error| Fault::new("no-input", format!("input folder {} cannot be read: {}", n + 1, e.kind()));
+        let no_input = |e: &std::io::Error| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+                kind => format!("cannot be read: {kind}"),
+            };
+            Fault::new("no-input", format!("input folder {} {why}", n + 1))
+        };
         // Links in the path of the root itself are the user's choice.
         let root = root.canonicalize().map_err(|e| no_input(&e))?;
         for entry in walkdir::WalkDir::new(&root)
