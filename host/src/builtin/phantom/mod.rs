@@ -58,8 +58,8 @@ pub enum PhantomError {
         /// The reason given by the system.
         source: std::io::Error,
     },
-    /// A DICOM object could not be built or encoded.
-    #[error("cannot encode {path} as DICOM: {reason}")]
+    /// A DICOM object or label file could not be built or encoded.
+    #[error("cannot encode {path}: {reason}")]
     Encode {
         /// The file.
         path: String,
