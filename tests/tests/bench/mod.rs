@@ -208,7 +208,7 @@ pub fn run(pipeline: &str, plugins: &[&Path], input: &Path, more: &[&str]) -> Ru
     let out = folder.path().join("out");
     let mut command = Command::new(&stage().gantry);
     command.current_dir(folder.path()).arg("run").arg(&document).arg("-i").arg(input).arg("-o").arg(&out);
-    command.args(["--run-time", "2026-01-31T10:15:00Z", "--progress", "none", "--key"]).arg(key());
+    command.args(["--run-time", "2026-01-31T10:15:00Z", "--key"]).arg(key());
     for plugins in plugins {
         command.arg("--plugins").arg(plugins);
     }
