@@ -84,7 +84,7 @@ fn build(quiet: Quiet, target: &Path) -> Result<Stage, String> {
     let fingerprint = freshness::fingerprint(workspace)?;
     freshness::stamp(target, "")?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(workspace).args(["build", "--locked", "--workspace", "--exclude", "gantry-tests"]);
+    build.current_dir(workspace).args(["build", "--locked", "--workspace"]);
     if quiet == Quiet::Yes {
         build.arg("--quiet");
     }
