@@ -131,7 +131,7 @@ def check_instance(report, path, ds, source, args):
     # V6
     for keyword in ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]:
         ok("V6", ds.get(keyword) == source.get(keyword), f"{keyword} is the source's")
-    ok("V6", ds.SOPClassUID == source.get("SOPClassUID", ds.SOPClassUID), "SOPClassUID is the source's")
+    ok("V6", ds.SOPClassUID == (source.get("SOPClassUID") or ds.SOPClassUID), "SOPClassUID is the source's")
     for keyword in ["FrameOfReferenceUID", "StudyInstanceUID"]:
         if source.get(keyword):
             same = ds.get(keyword) == source.get(keyword)
