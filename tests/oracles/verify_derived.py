@@ -116,8 +116,11 @@ def check_instance(report, path, ds, source, args):
     pixels = ds.pixel_array
     for keyword in ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
                     "RescaleSlope", "RescaleIntercept", "RescaleType", "PhotometricInterpretation",
-                    "WindowCenter", "WindowWidth", "PixelPaddingValue", "PatientID", "PatientName"]:
+                    "WindowCenter", "WindowWidth", "PixelPaddingValue"]:
         ok("V6", ds.get(keyword) == source.get(keyword), f"{keyword} is the source's")
+    for keyword in ["PatientID", "PatientName"]:
+        same = ds.get(keyword) == source.get(keyword)
+        ok("V6", same != args.deidentified, f"{keyword}: the source's, unless de-identified")
     bits, signed = ds.BitsStored, ds.PixelRepresentation == 1
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     image = pixels[pixels != ds.PixelPaddingValue] if "PixelPaddingValue" in ds else pixels
@@ -131,7 +134,7 @@ def check_instance(report, path, ds, source, args):
     # V6
     for keyword in ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]:
         ok("V6", ds.get(keyword) == source.get(keyword), f"{keyword} is the source's")
-    ok("V6", ds.SOPClassUID == source.get("SOPClassUID", ds.SOPClassUID), "SOPClassUID is the source's")
+    ok("V6", ds.SOPClassUID == (source.get("SOPClassUID") or ds.SOPClassUID), "SOPClassUID is the source's")
     for keyword in ["FrameOfReferenceUID", "StudyInstanceUID"]:
         if source.get(keyword):
             same = ds.get(keyword) == source.get(keyword)
