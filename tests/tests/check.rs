@@ -304,14 +304,14 @@ fn twelve_mistakes_on_the_ducosy_chain() {
             what: "soft weights swapped",
             code: "card-mismatch",
             line: "from   = \"soft-window\"",
-            says: &["[-150.0, 250.0]", "[-1000.0, -150.0]", "there is checkpoint `ducosy-soft`"],
+            says: &["[-150, 250]", "[-1000, -150]", "there is checkpoint `ducosy-soft`"],
             other_end: &[("ducosy-lung/card.toml", "")],
         },
         Mistake {
             what: "lung weights swapped",
             code: "card-mismatch",
             line: "from   = \"lung-window\"",
-            says: &["[-150.0, 250.0]", "[-1000.0, -150.0]", "there is checkpoint `ducosy-lung`"],
+            says: &["[-150, 250]", "[-1000, -150]", "there is checkpoint `ducosy-lung`"],
             other_end: &[(PIPELINE, "hu_min = -1000.0"), ("ducosy-soft/card.toml", "")],
         },
         Mistake {
@@ -338,7 +338,7 @@ fn twelve_mistakes_on_the_ducosy_chain() {
         Mistake {
             what: "identity",
             code: "identity-policy",
-            line: "# not de-identified",
+            line: "[nodes.mistake-identity]",
             says: &["ncct -> mistake-identity", "add `anonymizer`"],
             other_end: &[("site.toml", "")],
         },
@@ -512,7 +512,7 @@ fn twelve_mistakes_on_a_foreign_chain() {
         Mistake {
             what: "identity",
             code: "identity-policy",
-            line: "# not de-identified",
+            line: "[nodes.mistake-identity]",
             says: &["t1ce -> mistake-identity", "`org.example.deface` before `mistake-identity`"],
             other_end: &[("site.toml", "")],
         },
@@ -531,7 +531,10 @@ fn strace() -> bool {
 
 /// The libraries of plugin folders that a traced program opened.
 fn opened(trace: &str, folders: &[&Path]) -> Vec<String> {
-    let within = |path: &str| path.ends_with(".so") && folders.iter().any(|f| Path::new(path).starts_with(f));
+    // A relative path may be one below a folder that was opened before.
+    let within = |path: &str| {
+        path.ends_with(".so") && (!path.starts_with('/') || folders.iter().any(|f| Path::new(path).starts_with(f)))
+    };
     let paths = trace.lines().filter(|l| !l.contains("ENOENT")).filter_map(|l| l.split('"').nth(1));
     paths.filter(|p| within(p)).map(str::to_owned).collect()
 }
@@ -550,13 +553,10 @@ fn no_library_is_opened() {
     let plugins = [stage().plugins.as_path()];
     assert!(trace.contains("hu-window/plugin.toml"), "the trace sees what is opened");
     assert_eq!(opened(&trace, &plugins), Vec::<String>::new());
-    // The same eyes see a library that is opened: `--deep` hashes them.
-    let sound = workspace().join("config/pipelines/demo.toml");
+    // The same eyes see a library that is opened.
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-e", "trace=open,openat,openat2", "-s", "4096", "-o"]).arg(&log).arg(&stage().gantry);
-    traced.arg("check").arg(sound).args(["--deep", "--allow-toy", "--key"]).arg(room.path("key"));
-    traced.arg("--checkpoints").arg(room.path("checkpoints"));
-    end(&mut traced);
+    traced.args(["-f", "-e", "trace=open,openat,openat2", "-s", "4096", "-o"]).arg(&log).arg("cat");
+    end(traced.arg(stage().plugins.join("hu-window/libhu_window.so"))).expect(0);
     let trace = std::fs::read_to_string(&log).unwrap();
     assert!(!opened(&trace, &plugins).is_empty(), "a library that is read is seen");
 }
