@@ -381,3 +381,114 @@ pub fn same_grid(a: &Edge, b: &Edge, tolerance_mm: f64) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::graph::{self, Graph};
+    use crate::pipeline::Document;
+    use crate::registry::{Place, Places, Registry, Site};
+
+    /// The brain-MR chain of the tests: it scales, crops, and puts labels back into the grid they were cut from.
+    fn graph() -> Graph {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/brain-mr");
+        let place = |name: &str, what| Place { path: folder.join(name), why: "test", what };
+        let places = Places {
+            plugins: vec![place("plugins", "plugins")],
+            checkpoints: vec![place("checkpoints", "checkpoints")],
+        };
+        let text = std::fs::read_to_string(folder.join("pipeline.toml")).unwrap();
+        let (mut sources, mut found) = (Sources::new(), Vec::new());
+        let registry = Registry::open(&places, &mut sources);
+        let document = Document::parse("pipeline.toml", &text, &[], &mut sources, &mut found).unwrap();
+        let (graph, more) = graph::build(&document, &registry, &Site { key_made: true, ..Site::default() });
+        graph.unwrap_or_else(|| panic!("{}", sources.render(&more, false)))
+    }
+
+    /// An edge on a grid of `size` `[z, y, x]` from `z_mm` on, with a header a slice.
+    fn volume(item_kind: u32, size: [usize; 3], z_mm: f64) -> Edge {
+        let affine = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, z_mm];
+        let geometry = tokened(Geometry { size, affine, ..Geometry::default() });
+        let headers = (0..size[0]).map(|z| Arc::from(format!("header {z}").into_bytes())).collect();
+        Edge {
+            kind: item_kind,
+            dtype: dtype::F32,
+            shape: [1, size[0], size[1], size[2]],
+            geometry: Arc::new(GeometryCell::new(&geometry)),
+            channels: Arc::new(Names::new(["a".to_owned()])),
+            labels: Arc::default(),
+            maps: vec![Map { scale: 2.0, ..IDENTITY }; size[0]],
+            companions: Arc::new(Companions { headers: std::sync::Mutex::new(headers), ..Companions::default() }),
+            volume: None,
+            bytes: Arc::default(),
+            files: Vec::new(),
+        }
+    }
+
+    fn opened_as(edge: &Edge) -> Opened {
+        Opened {
+            absent: false,
+            dtype: edge.dtype,
+            channels: edge.shape[0] as i64,
+            channel_names: None,
+            labels: Vec::new(),
+        }
+    }
+
+    fn count(edge: &Edge) -> usize {
+        edge.companions.headers.lock().unwrap().len()
+    }
+
+    #[test]
+    fn headers_follow_like_but_never_onto_another_grid() {
+        let graph = graph();
+        let node = |id: &str| graph.nodes.iter().find(|n| n.id == id).unwrap();
+        let image = volume(kind::IMAGE, [4, 3, 2], 0.0);
+        let scaled = outputs(node("scaled"), |_| Some(&image)).unwrap();
+        assert!(Arc::ptr_eq(&scaled[0][0].companions, &image.companions), "the same slices");
+        let cropped = outputs(node("cropped"), |_| Some(&image)).unwrap();
+        assert_eq!(count(&cropped[0][0]), 0, "slice 0 of a part is another slice than slice 0 of the whole");
+        let part = volume(kind::LABELS, [2, 3, 2], 2.0);
+        let back = node("whole-back");
+        let reference = back.inputs.iter().find(|i| i.port == "reference").unwrap().links[0].node;
+        let put_back = outputs(back, |link| Some(if link.node == reference { &image } else { &part })).unwrap();
+        assert_eq!(put_back[0][0].shape, [1, 4, 3, 2], "on the grid of the reference");
+        assert_eq!(count(&put_back[0][0]), 0, "neither the part's headers nor, unasked, the reference's");
+    }
+
+    #[test]
+    fn a_part_lies_on_the_lattice_of_the_whole_under_a_token_of_its_own() {
+        let graph = graph();
+        let node = graph.nodes.iter().find(|n| n.id == "cropped").unwrap();
+        let image = volume(kind::IMAGE, [4, 3, 2], 0.0);
+        let whole = image.geometry.get().unwrap();
+        let cropped = outputs(node, |_| Some(&image)).unwrap();
+        let part = cropped[0][0].geometry.get().unwrap();
+        assert_eq!(part.lattice, whole.lattice);
+        assert_ne!(part.grid, whole.grid);
+    }
+
+    #[test]
+    fn begin_cannot_move_a_grid_that_is_an_inputs() {
+        let graph = graph();
+        let node = graph.nodes.iter().find(|n| n.id == "scaled").unwrap();
+        let image = volume(kind::IMAGE, [4, 3, 2], 0.0);
+        let before = image.geometry.get().unwrap();
+        let mut planned = outputs(node, |_| Some(&image)).unwrap();
+        let edge = &mut planned[0][0];
+        settle(node, 0, edge, opened_as(&image), &copied(&image.geometry).unwrap()).unwrap();
+        assert_eq!(edge.shape, image.shape);
+        for moved in [
+            Geometry { size: [5, 3, 2], ..before.clone() },
+            Geometry {
+                affine: std::array::from_fn(|i| before.affine[i] + f64::from(u8::from(i == 11))),
+                ..before.clone()
+            },
+        ] {
+            let failure = settle(node, 0, edge, opened_as(&image), &GeometryCell::new(&moved)).unwrap_err();
+            assert_eq!(failure.code, "bad-geometry");
+        }
+        assert_eq!(image.geometry.get().unwrap(), before, "what a stage writes into is a copy");
+    }
+}
