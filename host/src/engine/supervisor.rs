@@ -178,11 +178,12 @@ pub fn run(
     let ended = drive(&planned.plan, &prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
     let complete = ended.is_ok();
     let summary = ledger.summary;
-    ledger.close(complete)?;
+    let closed = ledger.close(complete);
     let record = RunRecord { request: &request, planned, options, run_time, cases: &chosen, complete };
     let text = run_json::render(&record, &ledger);
-    output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e))?;
-    ended?;
+    let written = output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e));
+    // What ended the run is what the user must hear, even where its last words cannot be written either.
+    ended.and(closed).and(written)?;
     Ok(summary)
 }
 
