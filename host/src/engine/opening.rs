@@ -478,7 +478,7 @@ mod tests {
         let mut planned = outputs(node, |_| Some(&image)).unwrap();
         let edge = &mut planned[0][0];
         settle(node, 0, edge, opened_as(&image), &copied(&image.geometry).unwrap()).unwrap();
-        assert_eq!(edge.shape, image.shape);
+        assert_eq!(edge.shape, [3, 4, 3, 2], "the channels that the caps promise, on the same slices");
         for moved in [
             Geometry { size: [5, 3, 2], ..before.clone() },
             Geometry {
