@@ -1,7 +1,7 @@
 //! The tissues of the chest phantom: label value, name, SNOMED CT code and the Hounsfield values stated for them.
 //!
 //! The stated values are ground truth: away from borders the mean of each tissue in a rendered volume lies within
-//! 20 HU of them, whatever the patient, seed and grid.
+//! 20 HU of them for every patient and seed, where the voxels are smaller than the structure.
 
 /// One tissue of the phantom.
 #[derive(Debug, Clone, Copy, PartialEq)]
