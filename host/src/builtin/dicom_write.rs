@@ -5,8 +5,7 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Result, SliceStage};
 use serde::Deserialize;
 
-use super::services::{ask, refuse};
-use crate::engine::PaddingRun;
+use super::services::{ask, padding, refuse};
 use crate::series::derive::{
     self, DerivationCodes, DerivationContext, ModelReference, Nature, Rounding, SlicePixels, derive_instance,
 };
@@ -44,11 +43,6 @@ struct Model {
     sha256: String,
 }
 
-#[derive(Deserialize)]
-struct PaddingAnswer {
-    runs: Vec<PaddingRun>,
-}
-
 struct DicomWrite {
     params: Params,
     context: Option<DerivationContext>,
@@ -84,9 +78,7 @@ impl SliceStage for DicomWrite {
             let z = image.z0() + k;
             let header = InMemDicomObject::read_dataset_with_ts(*dataset, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
                 .map_err(|_| Error::bad_input("header", format!("the header of slice {z} cannot be read")))?;
-            let padding: PaddingAnswer = ask(call, "gantry.padding/1", &format!("{{\"get\": {z}}}"))?;
-            let padding: Vec<derive::PaddingRun> = padding
-                .runs
+            let padding: Vec<derive::PaddingRun> = padding(call, z)?
                 .iter()
                 .map(|r| derive::PaddingRun { start: r.first, len: r.count, stored: r.stored })
                 .collect();

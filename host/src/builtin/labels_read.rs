@@ -3,7 +3,7 @@
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Result, SliceStage};
 use serde::Deserialize;
 
-use super::services::{Source, arriving, ask, refuse};
+use super::services::{Source, arriving, ask, copy_slices, refuse};
 use crate::engine::beside_series;
 use crate::series::nifti::{Limits, NiftiFile, NiftiVolume};
 
@@ -61,19 +61,7 @@ impl SliceStage for LabelsRead {
 
     fn process(&self, _: &Call, _: &Inputs, outputs: &mut Outputs) -> Result<()> {
         let Some(labels) = outputs.optional_labels("labels")? else { return Ok(()) };
-        let volume = self.volume.as_ref().ok_or_else(|| Error::internal("not opened"))?;
-        let z0 = labels.z0();
-        let mut voxels = labels.voxels_mut::<u8>()?;
-        for k in 0..voxels.slices() {
-            let plane = voxels.plane_mut(0, k);
-            let from = (z0 + k) * plane.len();
-            let source = volume
-                .voxels
-                .get(from..from + plane.len())
-                .ok_or_else(|| Error::internal("a slice outside the file"))?;
-            plane.copy_from_slice(source);
-        }
-        Ok(())
+        copy_slices(self.volume.as_ref(), labels)
     }
 
     fn end(&mut self, _: &Call) -> Result<()> {

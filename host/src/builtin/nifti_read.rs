@@ -3,7 +3,7 @@
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Result, SliceStage};
 use serde::Deserialize;
 
-use super::services::{Source, ask, outgoing, refuse};
+use super::services::{Source, ask, copy_slices, outgoing, refuse};
 use crate::series::nifti::{Limits, NiftiFile, NiftiVolume};
 
 #[derive(Deserialize)]
@@ -44,20 +44,7 @@ impl SliceStage for NiftiRead {
     }
 
     fn process(&self, _: &Call, _: &Inputs, outputs: &mut Outputs) -> Result<()> {
-        let volume = self.volume.as_ref().ok_or_else(|| Error::internal("not opened"))?;
-        let image = outputs.image("image")?;
-        let z0 = image.z0();
-        let mut voxels = image.voxels_mut::<f32>()?;
-        for k in 0..voxels.slices() {
-            let plane = voxels.plane_mut(0, k);
-            let from = (z0 + k) * plane.len();
-            let source = volume
-                .voxels
-                .get(from..from + plane.len())
-                .ok_or_else(|| Error::internal("a slice outside the file"))?;
-            plane.copy_from_slice(source);
-        }
-        Ok(())
+        copy_slices(self.volume.as_ref(), outputs.image("image")?)
     }
 
     fn end(&mut self, _: &Call) -> Result<()> {

@@ -4,8 +4,7 @@ use gantry_plugin::abi::v1::dtype;
 use gantry_plugin::{Call, Element, Error, Inputs, Outputs, Result, VolumeStage, Voxels};
 use serde::Deserialize;
 
-use super::services::{arriving, ask, refuse};
-use crate::engine::PaddingRun;
+use super::services::{arriving, padding, refuse};
 use crate::series::Geometry;
 use crate::series::nifti::{RowOrder, encode_image, encode_labels};
 
@@ -17,11 +16,6 @@ struct Params {
 
 struct NiftiWrite {
     params: Params,
-}
-
-#[derive(Deserialize)]
-struct PaddingAnswer {
-    runs: Vec<PaddingRun>,
 }
 
 impl VolumeStage for NiftiWrite {
@@ -65,8 +59,7 @@ impl NiftiWrite {
     fn restore_padding(&self, call: &Call, geometry: &Geometry, voxels: &mut [f32]) -> Result<()> {
         let [slices, rows, columns] = geometry.size;
         for z in 0..slices {
-            let padding: PaddingAnswer = ask(call, "gantry.padding/1", &format!("{{\"get\": {z}}}"))?;
-            for run in padding.runs {
+            for run in padding(call, z)? {
                 let first = z * rows * columns + run.first;
                 if let Some(padded) = voxels.get_mut(first..first + run.count) {
                     padded.fill(run.physical);

@@ -1,10 +1,12 @@
 //! Asking the host's own services, and turning `series` faults into stage errors.
 
-use gantry_plugin::{Call, Error, Geometry, Result};
+use gantry_plugin::{Call, Element, Error, Geometry, OutputImage, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::engine::PaddingRun;
+use crate::series::nifti::NiftiVolume;
 use crate::series::{self, Fault, SeriesRecord};
 
 /// The answer of `gantry.source/1`.
@@ -23,6 +25,36 @@ pub struct Source {
 pub fn ask<T: DeserializeOwned>(call: &Call, name: &str, request: &str) -> Result<T> {
     let answer = call.service(name, request)?;
     serde_json::from_str(&answer).map_err(|e| Error::service(format!("{name}: {e}")))
+}
+
+/// Padding of slice `z` of the image that arrives.
+///
+/// # Errors
+/// As [`ask`].
+pub fn padding(call: &Call, z: usize) -> Result<Vec<PaddingRun>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        runs: Vec<PaddingRun>,
+    }
+    let answer: Answer = ask(call, "gantry.padding/1", &format!("{{\"get\": {z}}}"))?;
+    Ok(answer.runs)
+}
+
+/// Copies the slices a call asks for out of the first channel of a volume that was read whole.
+///
+/// # Errors
+/// If nothing was read, or the call asks for a slice the volume does not have.
+pub fn copy_slices<T: Element>(volume: Option<&NiftiVolume<T>>, output: OutputImage) -> Result<()> {
+    let volume = volume.ok_or_else(|| Error::internal("not opened"))?;
+    let z0 = output.z0();
+    let mut voxels = output.voxels_mut::<T>()?;
+    for k in 0..voxels.slices() {
+        let plane = voxels.plane_mut(0, k);
+        let from = (z0 + k) * plane.len();
+        let source = volume.voxels.get(from..from + plane.len());
+        plane.copy_from_slice(source.ok_or_else(|| Error::internal("a slice outside the file"))?);
+    }
+    Ok(())
 }
 
 /// A fault of the data: the case is quarantined under the fault's code.

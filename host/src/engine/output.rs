@@ -69,7 +69,7 @@ impl Output {
     /// # Errors
     /// The system's.
     pub fn stage(&self, case: &str) -> std::io::Result<PathBuf> {
-        let folder = self.staging(case);
+        let folder = self.scratch(case);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
@@ -77,11 +77,7 @@ impl Output {
         Ok(folder)
     }
 
-    fn staging(&self, case: &str) -> PathBuf {
-        self.folder.join(".staging").join(case)
-    }
-
-    /// Where a file of the staging area lies.
+    /// Where a file or a case of the staging area lies.
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.folder.join(".staging").join(name)
     }
@@ -93,11 +89,11 @@ impl Output {
     /// The system's.
     pub fn commit(&self, case: &str) -> std::io::Result<()> {
         let place = self.folder.join(case);
-        let old = self.staging(&format!("old-{case}"));
+        let old = self.scratch(&format!("old-{case}"));
         if place.symlink_metadata().is_ok() {
             std::fs::rename(&place, &old)?;
         }
-        std::fs::rename(self.staging(case), &place)?;
+        std::fs::rename(self.scratch(case), &place)?;
         File::open(&self.folder)?.sync_all()?;
         if old.exists() {
             std::fs::remove_dir_all(&old)?;
@@ -111,7 +107,7 @@ impl Output {
     /// # Errors
     /// The system's.
     pub fn discard(&self, case: &str) -> std::io::Result<()> {
-        for folder in [self.staging(case), self.folder.join(case)] {
+        for folder in [self.scratch(case), self.folder.join(case)] {
             match std::fs::remove_dir_all(&folder) {
                 Ok(()) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

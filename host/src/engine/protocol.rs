@@ -9,7 +9,6 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value as Json;
 
 use super::case::NodeFigures;
 use super::failure::Failure;
@@ -134,9 +133,6 @@ pub struct Completion {
     pub warnings: Vec<Warning>,
     /// Largest resident memory of the worker so far, bytes.
     pub peak_rss_bytes: u64,
-    /// Anything a sink wants in run.json.
-    #[serde(default)]
-    pub notes: Vec<Json>,
 }
 
 /// Writes one message.

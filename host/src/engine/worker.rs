@@ -267,7 +267,6 @@ impl Ready {
                 nodes,
                 warnings,
                 peak_rss_bytes: peak_rss_bytes(),
-                notes: Vec::new(),
             })),
             Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
         }
