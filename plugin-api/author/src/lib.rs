@@ -43,6 +43,7 @@ mod export;
 mod geometry;
 mod inputs;
 mod instance;
+mod isa;
 mod opening;
 mod outputs;
 mod scope;
@@ -59,6 +60,7 @@ pub use inputs::{Headers, Image, Inputs};
 pub use instance::{Instance, Ports};
 #[doc(hidden)]
 pub use inventory;
+pub use isa::{Isa, IsaFeatures};
 pub use opening::{Opening, OutputOpening};
 pub use outputs::{OutputImage, Outputs};
 pub use scope::{CaseStage, CohortStage, SlabStage, SliceStage, VolumeStage};
