@@ -12,12 +12,19 @@
 #![deny(unsafe_code)]
 
 mod attention;
+#[allow(unsafe_code)]
+mod blocked;
 mod checkpoint;
 mod compute_device;
 #[allow(unsafe_code)]
+mod conv;
+#[allow(unsafe_code)]
 mod conv2d;
 mod dense;
+mod engine;
 mod isa;
+#[allow(unsafe_code)]
+mod kernels;
 mod norm;
 mod pad;
 mod resize;
@@ -25,9 +32,12 @@ mod upsample;
 mod workers;
 
 pub use attention::{add, add_gated, gate_planes, pool_channels, pool_planes};
+pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Shape, Statistics};
 pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
+pub use conv::{Conv, ConvConfig, Kind};
 pub use conv2d::{Conv2d, Conv2dConfig, Padding};
+pub use engine::{Engine, Precision, whole_network};
 pub use isa::Isa;
 pub use norm::{Activation, instance_norm};
 pub use pad::{Border, reflection_pad2d};

@@ -1,0 +1,76 @@
+//! Activations as the kernels want them: channels in blocks, one block of a pixel side by side.
+//!
+//! * [`Blocked`]: f32 `[N][C / 16][D][H][W][16]`, what convolutions give and what is normalised, added and pooled;
+//! * [`Cells`]: `[part][N][C / b][D + 2d][H + 2h][W + 2w][b]` in the element of the next convolution with its border
+//!   inside, what convolutions take.
+//!
+//! Two-dimensional networks have D = 1. Channels beyond C in the last block are zeros.
+
+pub(crate) mod buffer;
+mod cells;
+mod finish;
+mod planes;
+mod statistics;
+
+pub use cells::{Cells, Edge, Entry};
+pub use finish::Finish;
+pub(crate) use planes::Window;
+pub(crate) use statistics::{Partial, rows_partial};
+pub use statistics::Statistics;
+
+use crate::kernels::LANES;
+use buffer::{Buffer, Store};
+
+/// Shape of an activation: pictures, channels, and `[depth, height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Pictures of the batch.
+    pub pictures: usize,
+    /// Channels.
+    pub channels: usize,
+    /// `[depth, height, width]`; depth is 1 for pictures.
+    pub size: [usize; 3],
+}
+
+impl Shape {
+    /// Pixels of one channel of one picture.
+    pub fn pixels(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    /// Blocks of 16 channels of one picture.
+    pub(crate) fn blocks(&self) -> usize {
+        self.channels.div_ceil(LANES)
+    }
+}
+
+/// f32 activations in blocks of 16 channels, `[N][C / 16][D][H][W][16]`.
+pub struct Blocked {
+    pub(crate) shape: Shape,
+    pub(crate) data: Buffer,
+    /// Of every picture and channel, where the layer that made this gathered them.
+    pub(crate) statistics: Option<Statistics>,
+}
+
+impl Blocked {
+    /// Memory for `shape`, not yet written.
+    pub(crate) fn take(store: &Store, shape: Shape) -> Self {
+        let bytes = shape.pictures * shape.blocks() * shape.pixels() * LANES * 4;
+        Self { shape, data: store.take(bytes), statistics: None }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Mean, variance and extremes of every channel, where the layer that made this gathered them.
+    pub fn statistics(&self) -> Option<&Statistics> {
+        self.statistics.as_ref()
+    }
+
+    /// f32 between blocks.
+    pub(crate) fn block_stride(&self) -> usize {
+        self.shape.pixels() * LANES
+    }
+}

@@ -1,0 +1,189 @@
+//! Between Candle's planes `[N, C, D, H, W]` and blocks: at the door of a network and at its end.
+
+use super::buffer::{Store, Target};
+use super::finish::{check_halo, surround};
+use super::{Blocked, Cells, Entry, Shape};
+use crate::kernels::lanes::{bf16, widened};
+use crate::kernels::{CELL, Element, LANES};
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+impl Entry {
+    /// Stores `x`, as what part 0 or 1 holds, in `lane` of a cell.
+    fn put(&self, x: f32, part: usize, cell: &mut [u8], lane: usize) {
+        match self.element {
+            Element::F32 => cell[4 * lane..4 * lane + 4].copy_from_slice(&x.to_ne_bytes()),
+            Element::Bf16 => {
+                let high = bf16(x);
+                let bits = if part == 0 { high } else { bf16(x - widened(high)) };
+                cell[2 * lane..2 * lane + 2].copy_from_slice(&bits.to_ne_bytes());
+            }
+            Element::U8 => {
+                let stored = (x * (1.0 / self.scale) + f32::from(self.zero)).round_ties_even();
+                cell[lane] = stored.clamp(0.0, 255.0) as u8;
+            }
+        }
+    }
+}
+
+impl Cells {
+    /// Cells of planes `[N][C][D][H][W]`.
+    pub(crate) fn from_planes(store: &Store, planes: &[f32], shape: Shape, entry: &Entry) -> Result<Self> {
+        if planes.len() != shape.pictures * shape.channels * shape.pixels() {
+            bail!("{} elements are not {shape:?}", planes.len())
+        }
+        check_halo(shape.size, entry)?;
+        let [_, height, width] = shape.size;
+        let per_cell = entry.element.channels();
+        Ok(Self::rows(store, shape, entry, |part, [picture, block, z, y], row| {
+            row.fill(entry.zero_byte());
+            for lane in 0..per_cell.min(shape.channels - block * per_cell) {
+                let channel = picture * shape.channels + block * per_cell + lane;
+                let from = channel * shape.pixels() + (z * height + y) * width;
+                for (cell, &x) in row.chunks_exact_mut(CELL).zip(&planes[from..from + width]) {
+                    entry.put(x, part, cell, lane);
+                }
+            }
+        }))
+    }
+
+    /// The pixels under a kernel as channels, `[C][kD][kH][kW]`, of planes `[N][C][D][H][W]` bordered by `pad` of
+    /// `edge`: a convolution of few channels becomes one of a single pixel, without lanes that hold nothing.
+    ///
+    /// `entry` is that of the single-pixel convolution, whose border is empty.
+    pub(crate) fn unfolded(
+        store: &Store,
+        planes: &[f32],
+        shape: Shape,
+        entry: &Entry,
+        window: &Window,
+    ) -> Result<Self> {
+        if planes.len() != shape.pictures * shape.channels * shape.pixels() {
+            bail!("{} elements are not {shape:?}", planes.len())
+        }
+        check_halo(shape.size, &Entry { halo: window.pad, edge: [window.edge; 3], ..*entry })?;
+        let taps: usize = window.kernel.iter().product();
+        let size = window.output(shape.size)?;
+        let unfolded = Shape { channels: shape.channels * taps, size, ..shape };
+        let per_cell = entry.element.channels();
+        let [_, height, width] = shape.size;
+        Ok(Self::rows(store, unfolded, entry, |part, [picture, block, z, y], row| {
+            row.fill(entry.zero_byte());
+            for lane in 0..per_cell.min(unfolded.channels - block * per_cell) {
+                let (channel, tap) = ((block * per_cell + lane) / taps, (block * per_cell + lane) % taps);
+                let [_, kh, kw] = window.kernel;
+                let offset = [tap / (kh * kw), tap / kw % kh, tap % kw];
+                let source = |axis: usize, at: usize| {
+                    let at = at * window.stride[axis] + offset[axis];
+                    window.edge.source(at, window.pad[axis], shape.size[axis])
+                };
+                let (Some(z), Some(y)) = (source(0, z), source(1, y)) else { continue };
+                let from = (picture * shape.channels + channel) * shape.pixels() + (z * height + y) * width;
+                let line = &planes[from..from + width];
+                for (x, cell) in row.chunks_exact_mut(CELL).enumerate() {
+                    if let Some(x) = source(2, x) {
+                        entry.put(line[x], part, cell, lane);
+                    }
+                }
+            }
+        }))
+    }
+
+    /// Cells whose rows without border are written by `fill(part, [picture, block, z, y], row)`.
+    fn rows(
+        store: &Store,
+        shape: Shape,
+        entry: &Entry,
+        fill: impl Fn(usize, [usize; 4], &mut [u8]) + Sync,
+    ) -> Self {
+        let mut cells = Self::take(store, shape, *entry);
+        let layout = cells.layout();
+        let out = Target(cells.data.as_mut_ptr());
+        let [depth, height, _] = layout.padded;
+        let rows = entry.parts() * shape.pictures * layout.blocks * depth * height;
+        (0..rows).into_par_iter().with_min_len(4).for_each(|row| {
+            // SAFETY: every iteration owns one padded row.
+            let bytes =
+                unsafe { std::slice::from_raw_parts_mut(out.at(row * layout.row_bytes), layout.row_bytes) };
+            let (y, rest) = (row % height, row / height);
+            let (z, rest) = (rest % depth, rest / depth);
+            let (block, rest) = (rest % layout.blocks, rest / layout.blocks);
+            let (picture, part) = (rest % shape.pictures, rest / shape.pictures);
+            let source = (
+                entry.edge[0].source(z, entry.halo[0], shape.size[0]),
+                entry.edge[1].source(y, entry.halo[1], shape.size[1]),
+            );
+            let (Some(z), Some(y)) = source else {
+                bytes.fill(entry.zero_byte());
+                return;
+            };
+            let middle = &mut bytes[entry.halo[2] * CELL..][..shape.size[2] * CELL];
+            fill(part, [picture, block, z, y], middle);
+            surround(bytes, entry, shape.size[2]);
+        });
+        cells
+    }
+}
+
+/// Where a kernel lies over planes.
+pub(crate) struct Window {
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub pad: [usize; 3],
+    pub edge: super::Edge,
+}
+
+impl Window {
+    /// Positions of the kernel over a picture of `size`.
+    pub(crate) fn output(&self, size: [usize; 3]) -> Result<[usize; 3]> {
+        let mut out = [0; 3];
+        for axis in 0..3 {
+            let padded = size[axis] + 2 * self.pad[axis];
+            if padded < self.kernel[axis] || self.stride[axis] == 0 {
+                bail!("kernel {:?} larger than the padded picture {size:?} + 2 * {:?}", self.kernel, self.pad)
+            }
+            out[axis] = (padded - self.kernel[axis]) / self.stride[axis] + 1;
+        }
+        Ok(out)
+    }
+}
+
+impl Blocked {
+    /// Blocks of planes `[N][C][D][H][W]`.
+    pub(crate) fn from_planes(store: &Store, planes: &[f32], shape: Shape) -> Result<Self> {
+        if planes.len() != shape.pictures * shape.channels * shape.pixels() {
+            bail!("{} elements are not {shape:?}", planes.len())
+        }
+        let mut blocked = Self::take(store, shape);
+        let out = Target(blocked.data.as_mut_ptr().cast::<f32>());
+        let (blocks, pixels) = (shape.blocks(), shape.pixels());
+        (0..shape.pictures * blocks).into_par_iter().for_each(|at| {
+            let (picture, block) = (at / blocks, at % blocks);
+            // SAFETY: every iteration owns one block.
+            let cells = unsafe { std::slice::from_raw_parts_mut(out.at(at * pixels * LANES), pixels * LANES) };
+            cells.fill(0.0);
+            for lane in 0..LANES.min(shape.channels - block * LANES) {
+                let from = (picture * shape.channels + block * LANES + lane) * pixels;
+                for (cell, &x) in cells.chunks_exact_mut(LANES).zip(&planes[from..from + pixels]) {
+                    cell[lane] = x;
+                }
+            }
+        });
+        Ok(blocked)
+    }
+
+    /// Planes `[N][C][D][H][W]` of these blocks.
+    pub fn to_planes(&self) -> Vec<f32> {
+        let (shape, pixels) = (self.shape, self.shape.pixels());
+        let mut planes = vec![0f32; shape.pictures * shape.channels * pixels];
+        planes.par_chunks_exact_mut(pixels.max(1)).enumerate().for_each(|(plane, out)| {
+            let (picture, channel) = (plane / shape.channels, plane % shape.channels);
+            let from = (picture * shape.blocks() + channel / LANES) * self.block_stride();
+            let cells = self.data.as_f32()[from..].chunks_exact(LANES);
+            for (out, cell) in out.iter_mut().zip(cells) {
+                *out = cell[channel % LANES];
+            }
+        });
+        planes
+    }
+}

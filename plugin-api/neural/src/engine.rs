@@ -1,0 +1,166 @@
+//! What a network computes with: instruction set, precision, and memory that goes from layer to layer.
+
+use std::fmt;
+
+use crate::blocked::buffer::Store;
+use crate::blocked::{Blocked, Cells, Entry, Finish, Shape};
+use crate::isa::Isa;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Tensor, bail};
+
+/// How exactly a network computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Every product and sum in fp32, in the order of the definition.
+    F32,
+    /// As exact as fp32 for practical purposes, by other means: three bf16 products on the matrix unit (16 bits of
+    /// mantissa), or Winograd's transforms in fp32.
+    F32x3,
+    /// Weights and activations rounded to bf16, sums in fp32.
+    Bf16,
+    /// Weights of 8 bits per output channel and activations of 8 bits, calibrated per layer, sums in integers; layers
+    /// without calibration in bf16.
+    Int8,
+}
+
+impl Precision {
+    const EVERY: [Self; 4] = [Self::F32, Self::F32x3, Self::Bf16, Self::Int8];
+
+    /// Its name in parameters and reports: `f32`, `f32x3`, `bf16`, `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F32x3 => "f32x3",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// What a parameter asks for; `auto` is [`Precision::F32x3`].
+    pub fn named(name: &str) -> Option<Self> {
+        if name == "auto" {
+            return Some(Self::F32x3);
+        }
+        Self::EVERY.into_iter().find(|precision| precision.name() == name)
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Instruction set, precision and memory of a network. Clones share the memory.
+#[derive(Clone)]
+pub struct Engine {
+    isa: Isa,
+    precision: Precision,
+    store: Store,
+}
+
+impl Engine {
+    /// An engine of `precision` for instructions that this machine has (see [`Isa::all`]).
+    ///
+    /// # Errors
+    /// If the machine lacks them.
+    pub fn new(isa: Isa, precision: Precision) -> Result<Self> {
+        if isa > Isa::best() {
+            bail!("this machine has no {isa:?} instructions; its best are {:?}", Isa::best())
+        }
+        Ok(Self { isa, precision, store: Store::default() })
+    }
+
+    /// An engine for instructions that something else provides: an emulator, in tests.
+    ///
+    /// # Safety
+    /// Executing them must be defined.
+    #[allow(unsafe_code)]
+    pub unsafe fn assuming(isa: Isa, precision: Precision) -> Self {
+        Self { isa, precision, store: Store::default() }
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The precision.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Whether products are made by the matrix unit.
+    pub(crate) fn tiles(&self) -> bool {
+        self.isa == Isa::Amx
+    }
+
+    /// Whether 3 x 3 convolutions in f32 may take Winograd's way.
+    pub(crate) fn winograd(&self) -> bool {
+        self.precision == Precision::F32x3
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Gives memory between layers back to the system.
+    pub fn release(&self) {
+        self.store.clear();
+    }
+
+    /// Blocks of planes `[N][C][D][H][W]`.
+    ///
+    /// # Errors
+    /// If the elements are not of that shape.
+    pub fn from_planes(&self, planes: &[f32], shape: Shape) -> Result<Blocked> {
+        Blocked::from_planes(&self.store, planes, shape)
+    }
+
+    /// `finish` of `input` as the input of a convolution.
+    ///
+    /// # Errors
+    /// If the parts do not fit, or the picture is smaller than a mirrored border.
+    pub fn cells(&self, finish: &Finish<'_>, input: &Blocked, entry: &Entry) -> Result<Cells> {
+        finish.cells(self.isa, &self.store, input, entry)
+    }
+
+    /// `finish` of `input`, in f32.
+    ///
+    /// # Errors
+    /// If the parts do not fit.
+    pub fn blocked(&self, finish: &Finish<'_>, input: &Blocked) -> Result<Blocked> {
+        finish.blocked(self.isa, &self.store, input)
+    }
+}
+
+/// Runs `network` over a dense f32 tensor `[N, C, (D,) H, W]` as one Candle operation: planes go in and come out, and
+/// what lies between never becomes a tensor.
+///
+/// # Errors
+/// If the tensor is not f32 of rank 4 or 5 on the CPU, or `network` fails.
+pub fn whole_network(
+    input: &Tensor,
+    network: &(dyn Fn(&[f32], Shape) -> Result<Blocked> + Sync),
+) -> Result<Tensor> {
+    input.contiguous()?.apply_op1_no_bwd(&WholeNetwork(network))
+}
+
+struct WholeNetwork<'a>(&'a (dyn Fn(&[f32], Shape) -> Result<Blocked> + Sync));
+
+impl CustomOp1 for WholeNetwork<'_> {
+    fn name(&self) -> &'static str {
+        "whole-network"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, candle_core::Shape)> {
+        let (planes, shape, rank) = crate::dense::dense(self.name(), storage, layout)?;
+        let out = (self.0)(planes, shape)?;
+        let [depth, height, width] = out.shape().size;
+        let (pictures, channels) = (out.shape().pictures, out.shape().channels);
+        let dims = match rank {
+            4 if depth == 1 => candle_core::Shape::from((pictures, channels, height, width)),
+            _ => candle_core::Shape::from((pictures, channels, depth, height, width)),
+        };
+        Ok((CpuStorage::F32(out.to_planes()), dims))
+    }
+}
