@@ -50,7 +50,8 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Instruction set, precision and memory of a network. Clones share the memory.
+/// Instruction set, precision and memory of a network. All networks of a library share the memory: their layers run one
+/// after the other.
 #[derive(Clone)]
 pub struct Engine {
     isa: Isa,
@@ -67,7 +68,7 @@ impl Engine {
         if isa > Isa::best() {
             bail!("this machine has no {isa:?} instructions; its best are {:?}", Isa::best())
         }
-        Ok(Self { isa, precision, store: Store::default() })
+        Ok(Self { isa, precision, store: Store::shared() })
     }
 
     /// An engine for instructions that something else provides: an emulator, in tests.
@@ -76,7 +77,7 @@ impl Engine {
     /// Executing them must be defined.
     #[allow(unsafe_code)]
     pub unsafe fn assuming(isa: Isa, precision: Precision) -> Self {
-        Self { isa, precision, store: Store::default() }
+        Self { isa, precision, store: Store::shared() }
     }
 
     /// The instruction set.
@@ -103,7 +104,7 @@ impl Engine {
         &self.store
     }
 
-    /// Gives memory between layers back to the system.
+    /// Gives the memory that no layer uses at the moment back to the system.
     pub fn release(&self) {
         self.store.clear();
     }
@@ -121,7 +122,10 @@ impl Engine {
     /// # Errors
     /// If the parts do not fit, or the picture is smaller than a mirrored border.
     pub fn cells(&self, finish: &Finish<'_>, input: &Blocked, entry: &Entry) -> Result<Cells> {
-        finish.cells(self.isa, &self.store, input, entry)
+        match finish.run(self.isa, &self.store, input, Some(entry), false)? {
+            (Some(cells), _) => Ok(cells),
+            (None, _) => bail!("finish: no cells were made"),
+        }
     }
 
     /// `finish` of `input`, in f32.
@@ -129,7 +133,30 @@ impl Engine {
     /// # Errors
     /// If the parts do not fit.
     pub fn blocked(&self, finish: &Finish<'_>, input: &Blocked) -> Result<Blocked> {
-        finish.blocked(self.isa, &self.store, input)
+        match finish.run(self.isa, &self.store, input, None, true)? {
+            (_, Some(blocked)) => Ok(blocked),
+            (_, None) => bail!("finish: no blocks were made"),
+        }
+    }
+
+    /// Mean and maximum over the channels of every pixel of `finish(input)`, `[N][2][D * H * W]`, means first; of
+    /// `finish` only the map per channel counts.
+    ///
+    /// # Errors
+    /// If `finish` does not fit.
+    pub fn pool_channels(&self, finish: &Finish<'_>, input: &Blocked) -> Result<Vec<f32>> {
+        input.pool_channels(self.isa, finish)
+    }
+
+    /// Both in one pass: for a residual network, whose trunk is convolved and added to.
+    ///
+    /// # Errors
+    /// As [`Engine::cells`].
+    pub fn cells_and_blocked(&self, finish: &Finish<'_>, input: &Blocked, entry: &Entry) -> Result<(Cells, Blocked)> {
+        match finish.run(self.isa, &self.store, input, Some(entry), true)? {
+            (Some(cells), Some(blocked)) => Ok((cells, blocked)),
+            _ => bail!("finish: not everything was made"),
+        }
     }
 }
 
@@ -140,12 +167,12 @@ impl Engine {
 /// If the tensor is not f32 of rank 4 or 5 on the CPU, or `network` fails.
 pub fn whole_network(
     input: &Tensor,
-    network: &(dyn Fn(&[f32], Shape) -> Result<Blocked> + Sync),
+    network: &dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>,
 ) -> Result<Tensor> {
     input.contiguous()?.apply_op1_no_bwd(&WholeNetwork(network))
 }
 
-struct WholeNetwork<'a>(&'a (dyn Fn(&[f32], Shape) -> Result<Blocked> + Sync));
+struct WholeNetwork<'a>(&'a dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>);
 
 impl CustomOp1 for WholeNetwork<'_> {
     fn name(&self) -> &'static str {
@@ -154,13 +181,14 @@ impl CustomOp1 for WholeNetwork<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, candle_core::Shape)> {
         let (planes, shape, rank) = crate::dense::dense(self.name(), storage, layout)?;
-        let out = (self.0)(planes, shape)?;
-        let [depth, height, width] = out.shape().size;
-        let (pictures, channels) = (out.shape().pictures, out.shape().channels);
+        let (out, Shape { pictures, channels, size: [depth, height, width] }) = (self.0)(planes, shape)?;
         let dims = match rank {
             4 if depth == 1 => candle_core::Shape::from((pictures, channels, height, width)),
             _ => candle_core::Shape::from((pictures, channels, depth, height, width)),
         };
-        Ok((CpuStorage::F32(out.to_planes()), dims))
+        if out.len() != dims.elem_count() {
+            bail!("{}: {} elements are not {dims:?}", self.name(), out.len())
+        }
+        Ok((CpuStorage::F32(out), dims))
     }
 }

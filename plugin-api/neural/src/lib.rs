@@ -32,7 +32,7 @@ mod upsample;
 mod workers;
 
 pub use attention::{add, add_gated, gate_planes, pool_channels, pool_planes};
-pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Shape, Statistics};
+pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Shape, Statistics, pixel_gate};
 pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
 pub use conv::{Conv, ConvConfig, Kind};

@@ -3,7 +3,7 @@
 //! A network asks for the same few sizes over and over; fresh memory would be cleared page by page every time, which
 //! costs as much as a light layer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::kernels::CELL;
 
@@ -22,6 +22,12 @@ pub(crate) struct Store {
 const KEPT: usize = 12;
 
 impl Store {
+    /// The store of this library.
+    pub(crate) fn shared() -> Self {
+        static SHARED: OnceLock<Store> = OnceLock::new();
+        SHARED.get_or_init(Self::default).clone()
+    }
+
     /// A buffer of at least `bytes`, with 64 lines to spare for loops that read a little further. Its content is
     /// whatever the last user left.
     pub(crate) fn take(&self, bytes: usize) -> Buffer {

@@ -1,17 +1,20 @@
 //! What lies between two convolutions, in one pass: normalise, add, activate, convert, and put the border around.
 
 use super::buffer::{Store, Target};
-use super::{Blocked, Cells, Entry, Statistics};
+use super::cells::Layout;
+use super::{Blocked, Cells, Entry, Shape, Statistics};
 use crate::isa::Isa;
 use crate::kernels::lanes::{Lanes, for_lanes};
 use crate::kernels::{CELL, Element, LANES};
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
-/// `activation((x - mean) * scale + shift + addend)` per channel.
+/// `activation(((x - mean) * scale + shift) * gate + addend)`: the map is per channel, the gate per pixel.
 pub struct Finish<'a> {
     /// Per picture and channel, channels rounded up to blocks; `None` leaves `x` as it is.
     affine: Option<Affine>,
+    /// Per picture and pixel.
+    gate: Option<&'a [f32]>,
     addend: Option<&'a Blocked>,
     /// What negative values are multiplied with: 1 is no activation, 0 a ReLU.
     slope: f32,
@@ -26,7 +29,7 @@ struct Affine {
 
 impl Default for Finish<'_> {
     fn default() -> Self {
-        Self { affine: None, addend: None, slope: 1.0 }
+        Self { affine: None, gate: None, addend: None, slope: 1.0 }
     }
 }
 
@@ -88,6 +91,23 @@ impl<'a> Finish<'a> {
         Self { affine: Some(affine), ..Self::default() }
     }
 
+    /// Multiplies what the map gives for each picture and channel with `gain`, `[N][C]` with C rounded up to blocks.
+    pub fn gain(mut self, gain: &[f32]) -> Self {
+        if let Some(affine) = &mut self.affine {
+            for (values, gain) in affine.scale.iter_mut().zip(&mut affine.shift).zip(gain) {
+                *values.0 *= gain;
+                *values.1 *= gain;
+            }
+        }
+        self
+    }
+
+    /// Multiplies every pixel with its own factor, `[N][D * H * W]`, before the addition.
+    pub fn gate(mut self, gate: &'a [f32]) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     /// Adds `other` before the activation.
     pub fn add(mut self, other: &'a Blocked) -> Self {
         self.addend = Some(other);
@@ -106,7 +126,7 @@ impl<'a> Finish<'a> {
     }
 
     /// The affine map of 16 channels.
-    fn block(&self, picture: usize, block: usize) -> [[f32; LANES]; 3] {
+    pub(super) fn block(&self, picture: usize, block: usize) -> [[f32; LANES]; 3] {
         match &self.affine {
             None => [[0.0; LANES], [1.0; LANES], [0.0; LANES]],
             Some(affine) => [&affine.mean, &affine.scale, &affine.shift].map(|values| {
@@ -116,7 +136,7 @@ impl<'a> Finish<'a> {
         }
     }
 
-    fn check(&self, input: &Blocked) -> Result<()> {
+    pub(super) fn check(&self, input: &Blocked) -> Result<()> {
         if let Some(affine) = &self.affine
             && affine.mean.len() != input.shape.pictures * input.shape.blocks() * LANES
         {
@@ -127,119 +147,200 @@ impl<'a> Finish<'a> {
         {
             bail!("finish: cannot add {:?} to {:?}", addend.shape, input.shape)
         }
+        if let Some(gate) = self.gate
+            && gate.len() != input.shape.pictures * input.shape.pixels()
+        {
+            bail!("finish: a gate of {} pixels does not fit {:?}", gate.len(), input.shape)
+        }
         Ok(())
     }
 
-    /// Into the input of a convolution.
-    pub(crate) fn cells(&self, isa: Isa, store: &Store, input: &Blocked, entry: &Entry) -> Result<Cells> {
-        self.check(input)?;
-        check_halo(input.shape.size, entry)?;
-        let mut cells = Cells::take(store, input.shape, *entry);
-        let layout = cells.layout();
-        let out = Target(cells.data.as_mut_ptr());
-        let [depth, height, _] = layout.padded;
-        let rows = input.shape.pictures * layout.blocks * depth * height;
-        (0..rows).into_par_iter().with_min_len(4).for_each(|row| {
-            let (y, rest) = (row % height, row / height);
-            let (z, rest) = (rest % depth, rest / depth);
-            let (block, picture) = (rest % layout.blocks, rest / layout.blocks);
-            let from = picture * layout.picture_bytes
-                + block * layout.block_bytes
-                + z * layout.plane_bytes
-                + y * layout.row_bytes;
-            let size = input.shape.size;
-            let source = (
-                entry.edge[0].source(z, entry.halo[0], size[0]),
-                entry.edge[1].source(y, entry.halo[1], size[1]),
-            );
-            for part in 0..entry.parts() {
-                // SAFETY: every iteration owns one padded row of every part.
-                let row = unsafe {
-                    let start = out.at(part * layout.part_bytes + from);
-                    std::slice::from_raw_parts_mut(start, layout.row_bytes)
-                };
-                let (Some(z), Some(y)) = source else {
-                    row.fill(entry.zero_byte());
-                    continue;
-                };
-                let middle = &mut row[entry.halo[2] * CELL..][..size[2] * CELL];
-                self.row(isa, input, entry, part, [picture, block, z, y], middle);
-                surround(row, entry, size[2]);
-            }
-        });
-        Ok(cells)
-    }
-
-    /// One row of cells without its border.
-    fn row(
+    /// Into the input of a convolution, and into f32 as well where `keep` asks for what a residual adds to later.
+    pub(crate) fn run(
         &self,
         isa: Isa,
+        store: &Store,
         input: &Blocked,
-        entry: &Entry,
-        part: usize,
-        [picture, cell_block, z, y]: [usize; 4],
-        out: &mut [u8],
-    ) {
-        let [_, height, width] = input.shape.size;
-        let subs = entry.element.group();
-        for sub in 0..subs {
-            let block = cell_block * subs + sub;
-            let lane_bytes = CELL / subs;
-            if block >= input.shape.blocks() {
-                for cell in out.chunks_exact_mut(CELL) {
-                    cell[sub * lane_bytes..(sub + 1) * lane_bytes].fill(entry.zero_byte());
-                }
-                continue;
+        entry: Option<&Entry>,
+        keep: bool,
+    ) -> Result<(Option<Cells>, Option<Blocked>)> {
+        self.check(input)?;
+        let shape = input.shape;
+        let mut cells = match entry {
+            Some(entry) => {
+                check_halo(shape.size, entry)?;
+                Some(Cells::take(store, shape, *entry))
             }
-            let from = (picture * input.shape.blocks() + block) * input.block_stride() + (z * height + y) * width * LANES;
-            let affine = self.block(picture, block);
-            let row = Row {
-                input: input.data.as_f32()[from..from + width * LANES].as_ptr(),
-                addend: self.addend.map(|addend| addend.data.as_f32()[from..from + width * LANES].as_ptr()),
-                affine: &affine,
-                slope: self.slope,
+            None => None,
+        };
+        let mut kept = keep.then(|| Blocked::take(store, shape));
+        let group = entry.map_or(1, |entry| entry.element.group());
+        let job = Job {
+            finish: self,
+            isa,
+            input,
+            group,
+            copies: entry.map(|entry| Copies::new(shape, entry)),
+            cells: cells.as_mut().map(|cells| Target(cells.data.as_mut_ptr())),
+            kept: kept.as_mut().map(|kept| Target(kept.data.as_mut_ptr().cast())),
+        };
+        let [depth, height, _] = shape.size;
+        let rows = shape.pictures * shape.blocks().div_ceil(group) * depth * height;
+        (0..rows).into_par_iter().with_min_len(4).for_each(|row| job.row(row));
+        if let Some(copies) = &job.copies {
+            job.zero_rows(copies);
+        }
+        Ok((cells, kept))
+    }
+}
+
+/// For each row and plane of the picture, the bordered ones that show it; and those that show none.
+struct Copies {
+    entry: Entry,
+    layout: Layout,
+    planes: Vec<Vec<usize>>,
+    rows: Vec<Vec<usize>>,
+    empty: Vec<[usize; 2]>,
+}
+
+impl Copies {
+    fn new(shape: Shape, entry: &Entry) -> Self {
+        let layout = Layout::new(shape, entry);
+        let mut planes = vec![Vec::new(); shape.size[0]];
+        let mut rows = vec![Vec::new(); shape.size[1]];
+        let mut empty = Vec::new();
+        for z in 0..layout.padded[0] {
+            let plane = entry.edge[0].source(z, entry.halo[0], shape.size[0]);
+            if let Some(plane) = plane {
+                planes[plane].push(z);
+            }
+            for y in 0..layout.padded[1] {
+                let row = entry.edge[1].source(y, entry.halo[1], shape.size[1]);
+                if plane.is_none() || row.is_none() {
+                    empty.push([z, y]);
+                }
+            }
+        }
+        for y in 0..layout.padded[1] {
+            if let Some(row) = entry.edge[1].source(y, entry.halo[1], shape.size[1]) {
+                rows[row].push(y);
+            }
+        }
+        Self { entry: *entry, layout, planes, rows, empty }
+    }
+}
+
+/// A pass over the rows of an activation.
+struct Job<'a> {
+    finish: &'a Finish<'a>,
+    isa: Isa,
+    input: &'a Blocked,
+    /// Blocks of f32 per cell.
+    group: usize,
+    copies: Option<Copies>,
+    cells: Option<Target<u8>>,
+    kept: Option<Target<f32>>,
+}
+
+impl Job<'_> {
+    /// One row of one cell's blocks, to everywhere it goes.
+    fn row(&self, row: usize) {
+        let shape = self.input.shape;
+        let [depth, height, width] = shape.size;
+        let cell_blocks = shape.blocks().div_ceil(self.group);
+        let (y, rest) = (row % height, row / height);
+        let (z, rest) = (rest % depth, rest / depth);
+        let (cell_block, picture) = (rest % cell_blocks, rest / cell_blocks);
+        let destinations = self.copies.as_ref().zip(self.cells).map(|(copies, cells)| {
+            let layout = &copies.layout;
+            let block = picture * layout.picture_bytes + cell_block * layout.block_bytes;
+            (copies, cells, block)
+        });
+        for sub in 0..self.group {
+            let block = cell_block * self.group + sub;
+            let missing = block >= shape.blocks();
+            let from = (picture * shape.blocks() + block) * self.input.block_stride() + (z * height + y) * width * LANES;
+            let affine = (!missing).then(|| self.finish.block(picture, block));
+            let gate = self.finish.gate.map(|gate| &gate[picture * shape.pixels() + (z * height + y) * width..]);
+            let line = |data: &[f32]| data[from..from + width * LANES].as_ptr();
+            let source = affine.as_ref().map(|affine| Row {
+                input: line(self.input.data.as_f32()),
+                addend: self.finish.addend.map(|addend| line(addend.data.as_f32())),
+                gate: gate.map(|gate| gate[..width].as_ptr()),
+                affine,
+                slope: self.finish.slope,
                 pixels: width,
-                out: out[sub * lane_bytes..].as_mut_ptr(),
-                stride: CELL,
-                form: match (entry.element, part) {
-                    (Element::F32, _) => Form::Single,
-                    (Element::Bf16, 0) => Form::Brain,
-                    (Element::Bf16, _) => Form::Remainder,
-                    (Element::U8, _) => Form::Byte { inverse: 1.0 / entry.scale, zero: f32::from(entry.zero) },
-                },
+                // SAFETY: this iteration owns the row.
+                out: self.kept.map_or(std::ptr::null_mut(), |kept| unsafe { kept.at(from) }.cast()),
+                form: Form::Single,
+            });
+            if let (Some(source), Some(_)) = (&source, self.kept) {
+                // SAFETY: input and addend hold `width` pixels of 16 channels (sliced above), and so does the output.
+                unsafe { finish_row(self.isa, source) };
+            }
+            let Some((copies, cells, start)) = destinations else { continue };
+            let (entry, layout) = (&copies.entry, &copies.layout);
+            let first = copies.planes[z][0] * layout.plane_bytes + copies.rows[y][0] * layout.row_bytes;
+            let lane_bytes = CELL / self.group;
+            for part in 0..entry.parts() {
+                let at = part * layout.part_bytes + start + first + entry.halo[2] * CELL + sub * lane_bytes;
+                // SAFETY: this iteration owns the padded rows that show this row, of this block of cells.
+                let out = unsafe { cells.at(at) };
+                match &source {
+                    Some(source) => {
+                        let form = match (entry.element, part) {
+                            (Element::F32, _) => Form::Single,
+                            (Element::Bf16, 0) => Form::Brain,
+                            (Element::Bf16, _) => Form::Remainder,
+                            (Element::U8, _) => {
+                                Form::Byte { inverse: 1.0 / entry.scale, zero: f32::from(entry.zero) }
+                            }
+                        };
+                        // SAFETY: as above; the output holds as many cells.
+                        unsafe { finish_row(self.isa, &Row { out, form, ..*source }) };
+                    }
+                    None => {
+                        for pixel in 0..width {
+                            // SAFETY: as above.
+                            unsafe { out.add(pixel * CELL).write_bytes(entry.zero_byte(), lane_bytes) };
+                        }
+                    }
+                }
+            }
+        }
+        let Some((copies, cells, start)) = destinations else { return };
+        let layout = &copies.layout;
+        for part in 0..copies.entry.parts() {
+            let at = |z: usize, y: usize| {
+                part * layout.part_bytes + start + z * layout.plane_bytes + y * layout.row_bytes
             };
-            // SAFETY: input and addend hold `width` pixels of 16 channels (sliced above), and the output as many cells.
-            unsafe { finish_row(isa, &row) };
+            let first = at(copies.planes[z][0], copies.rows[y][0]);
+            // SAFETY: as above.
+            let row = unsafe { std::slice::from_raw_parts_mut(cells.at(first), layout.row_bytes) };
+            surround(row, &copies.entry, width);
+            for &z in &copies.planes[z] {
+                for &y in &copies.rows[y] {
+                    if at(z, y) != first {
+                        // SAFETY: another padded row of this iteration.
+                        unsafe { cells.at(at(z, y)).copy_from_nonoverlapping(row.as_ptr(), layout.row_bytes) };
+                    }
+                }
+            }
         }
     }
 
-    /// Into f32, for what needs it later: the trunk of a residual network.
-    pub(crate) fn blocked(&self, isa: Isa, store: &Store, input: &Blocked) -> Result<Blocked> {
-        self.check(input)?;
-        let mut blocked = Blocked::take(store, input.shape);
-        let width = input.shape.size[2];
-        let per_block = input.shape.size[0] * input.shape.size[1];
-        let rows = input.shape.pictures * input.shape.blocks() * per_block;
-        let out = Target(blocked.data.as_mut_ptr());
-        (0..rows).into_par_iter().with_min_len(4).for_each(|row| {
-            let block = row / per_block;
-            let affine = self.block(block / input.shape.blocks(), block % input.shape.blocks());
-            let from = row * width * LANES;
-            let row = Row {
-                input: input.data.as_f32()[from..from + width * LANES].as_ptr(),
-                addend: self.addend.map(|addend| addend.data.as_f32()[from..from + width * LANES].as_ptr()),
-                affine: &affine,
-                slope: self.slope,
-                pixels: width,
-                // SAFETY: every iteration owns one row.
-                out: unsafe { out.at(from * 4) },
-                stride: CELL,
-                form: Form::Single,
-            };
-            // SAFETY: as above.
-            unsafe { finish_row(isa, &row) };
+    /// Fills the rows that show nothing of the picture.
+    fn zero_rows(&self, copies: &Copies) {
+        let Some(cells) = self.cells else { return };
+        let layout = &copies.layout;
+        let blocks = copies.entry.parts() * self.input.shape.pictures * layout.blocks;
+        (0..blocks).into_par_iter().for_each(|block| {
+            for [z, y] in &copies.empty {
+                let at = block * layout.block_bytes + z * layout.plane_bytes + y * layout.row_bytes;
+                // SAFETY: no picture row is copied here.
+                unsafe { cells.at(at).write_bytes(copies.entry.zero_byte(), layout.row_bytes) };
+            }
         });
-        Ok(blocked)
     }
 }
 
@@ -283,14 +384,15 @@ enum Form {
 }
 
 /// One row of one block.
+#[derive(Clone, Copy)]
 struct Row<'a> {
     input: *const f32,
     addend: Option<*const f32>,
+    gate: Option<*const f32>,
     affine: &'a [[f32; LANES]; 3],
     slope: f32,
     pixels: usize,
     out: *mut u8,
-    stride: usize,
     form: Form,
 }
 
@@ -308,6 +410,9 @@ unsafe fn finish_row_body<L: Lanes>(row: &Row<'_>) {
         let slope = L::splat(row.slope);
         let value = |at: usize| {
             let mut y = L::load(row.input.add(at * LANES)).sub(mean).mul(scale).add(shift);
+            if let Some(gate) = row.gate {
+                y = y.mul(L::splat(gate.add(at).read()));
+            }
             if let Some(addend) = row.addend {
                 y = y.add(L::load(addend.add(at * LANES)));
             }
@@ -316,12 +421,12 @@ unsafe fn finish_row_body<L: Lanes>(row: &Row<'_>) {
         match row.form {
             Form::Single => {
                 for at in 0..row.pixels {
-                    value(at).store(row.out.add(at * row.stride).cast());
+                    value(at).store(row.out.add(at * CELL).cast());
                 }
             }
             Form::Brain => {
                 for at in 0..row.pixels {
-                    value(at).store_bf16(row.out.add(at * row.stride).cast());
+                    value(at).store_bf16(row.out.add(at * CELL).cast());
                 }
             }
             Form::Remainder => {
@@ -329,13 +434,13 @@ unsafe fn finish_row_body<L: Lanes>(row: &Row<'_>) {
                 for at in 0..row.pixels {
                     let y = value(at);
                     y.store_bf16(high.as_mut_ptr());
-                    y.sub(L::load_bf16(high.as_ptr())).store_bf16(row.out.add(at * row.stride).cast());
+                    y.sub(L::load_bf16(high.as_ptr())).store_bf16(row.out.add(at * CELL).cast());
                 }
             }
             Form::Byte { inverse, zero } => {
                 let (inverse, zero) = (L::splat(inverse), L::splat(zero));
                 for at in 0..row.pixels {
-                    value(at).mul(inverse).add(zero).store_u8(row.out.add(at * row.stride));
+                    value(at).mul(inverse).add(zero).store_u8(row.out.add(at * CELL));
                 }
             }
         }

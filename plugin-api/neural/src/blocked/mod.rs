@@ -9,11 +9,13 @@
 pub(crate) mod buffer;
 mod cells;
 mod finish;
+mod pixels;
 mod planes;
 mod statistics;
 
 pub use cells::{Cells, Edge, Entry};
 pub use finish::Finish;
+pub use pixels::pixel_gate;
 pub(crate) use planes::Window;
 pub(crate) use statistics::{Partial, rows_partial};
 pub use statistics::Statistics;

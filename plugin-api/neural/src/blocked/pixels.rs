@@ -1,0 +1,138 @@
+//! Per-pixel attention: mean and maximum over the channels of every pixel, and a small convolution over those maps.
+
+use super::{Blocked, Finish};
+use crate::isa::Isa;
+use crate::kernels::LANES;
+use crate::kernels::lanes::{Lanes, for_lanes};
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+impl Blocked {
+    /// Mean and maximum over the channels of every pixel of `finish(self)`, `[N][2][D * H * W]`, means first; `finish`
+    /// may have a map per channel only.
+    ///
+    /// # Errors
+    /// If `finish` does not fit.
+    pub(crate) fn pool_channels(&self, isa: Isa, finish: &Finish<'_>) -> Result<Vec<f32>> {
+        finish.check(self)?;
+        let (shape, pixels) = (self.shape, self.shape.pixels());
+        let width = shape.size[2];
+        let rows = pixels / width;
+        let affine: Vec<[[f32; LANES]; 3]> =
+            (0..shape.pictures * shape.blocks()).map(|at| finish.block(at / shape.blocks(), at % shape.blocks())).collect();
+        let pooled: Vec<Vec<f32>> = (0..shape.pictures * rows)
+            .into_par_iter()
+            .with_min_len(4)
+            .map(|row| {
+                let picture = row / rows;
+                let from = picture * shape.blocks() * pixels * LANES + (row % rows) * width * LANES;
+                let mut out = vec![0f32; 2 * width];
+                let job = Pool {
+                    input: self.data.as_f32()[from..].as_ptr(),
+                    block_stride: pixels * LANES,
+                    affine: &affine[picture * shape.blocks()..(picture + 1) * shape.blocks()],
+                    channels: shape.channels,
+                    pixels: width,
+                };
+                // SAFETY: every block has this row; the output holds two values per pixel.
+                unsafe { pool_row(isa, &job, &mut out) };
+                out
+            })
+            .collect();
+        let mut maps = vec![0f32; shape.pictures * 2 * pixels];
+        for (row, values) in pooled.iter().enumerate() {
+            let at = row / rows * 2 * pixels + row % rows * width;
+            maps[at..at + width].copy_from_slice(&values[..width]);
+            maps[at + pixels..at + pixels + width].copy_from_slice(&values[width..]);
+        }
+        Ok(maps)
+    }
+}
+
+struct Pool<'a> {
+    input: *const f32,
+    block_stride: usize,
+    affine: &'a [[[f32; LANES]; 3]],
+    channels: usize,
+    pixels: usize,
+}
+
+for_lanes! {
+    /// # Safety
+    /// The instruction set must be there; every block must hold the row.
+    unsafe fn pool_row(job: &Pool<'_>, out: &mut [f32]) = pool_row_body
+}
+
+#[inline(always)]
+unsafe fn pool_row_body<L: Lanes>(job: &Pool<'_>, out: &mut [f32]) {
+    let (means, maxima) = out.split_at_mut(job.pixels);
+    for at in 0..job.pixels {
+        // SAFETY: the caller's contract.
+        let (sums, largest) = unsafe {
+            let (mut sum, mut max) = (L::splat(0.0), L::splat(f32::NEG_INFINITY));
+            for (block, affine) in job.affine.iter().enumerate() {
+                let [mean, scale, shift] = affine.each_ref().map(|values| L::load(values.as_ptr()));
+                let x = L::load(job.input.add(block * job.block_stride + at * LANES));
+                let y = x.sub(mean).mul(scale).add(shift);
+                sum = sum.add(y);
+                if (block + 1) * LANES <= job.channels {
+                    max = max.max(y);
+                } else {
+                    // Lanes beyond the channels are no pixels.
+                    let mut lanes = [f32::NEG_INFINITY; LANES];
+                    y.store(lanes.as_mut_ptr());
+                    lanes[job.channels - block * LANES..].fill(f32::NEG_INFINITY);
+                    max = max.max(L::load(lanes.as_ptr()));
+                }
+            }
+            let (mut sums, mut largest) = ([0f32; LANES], [0f32; LANES]);
+            sum.store(sums.as_mut_ptr());
+            max.store(largest.as_mut_ptr());
+            (sums, largest)
+        };
+        // In halves, as a tree: the order is the same for every instruction set.
+        let mut sums = sums;
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                sums[lane] += sums[lane + half];
+            }
+        }
+        means[at] = sums[0] / job.channels as f32;
+        maxima[at] = largest.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m });
+    }
+}
+
+/// `sigmoid(conv(maps))` of maps `[N][C][H][W]` with an odd square kernel `[C][k][k]` and a border of zeros: `[N][H][W]`.
+///
+/// # Errors
+/// If the kernel is not odd and square, or the maps are not of that shape.
+pub fn pixel_gate(maps: &[f32], channels: usize, [height, width]: [usize; 2], kernel: &[f32]) -> Result<Vec<f32>> {
+    let side = (kernel.len() / channels.max(1)).isqrt();
+    let pixels = height * width;
+    if side % 2 == 0 || side * side * channels != kernel.len() || pixels == 0 || maps.len() % (channels * pixels) != 0 {
+        bail!("pixel gate: kernel of {} elements over {channels} maps of {height} x {width}", kernel.len())
+    }
+    let pad = side / 2;
+    let mut gate = vec![0f32; maps.len() / channels];
+    gate.par_chunks_exact_mut(width).enumerate().with_min_len(8).for_each(|(row, out)| {
+        let (picture, y) = (row / height, row % height);
+        let mut line = vec![0f32; width + 2 * pad];
+        for channel in 0..channels {
+            for ky in 0..side {
+                let Some(source) = (y + ky).checked_sub(pad).filter(|&source| source < height) else { continue };
+                let from = (picture * channels + channel) * pixels + source * width;
+                line[pad..pad + width].copy_from_slice(&maps[from..from + width]);
+                for kx in 0..side {
+                    let weight = kernel[(channel * side + ky) * side + kx];
+                    for (out, x) in out.iter_mut().zip(&line[kx..kx + width]) {
+                        *out += weight * x;
+                    }
+                }
+            }
+        }
+        for out in out.iter_mut() {
+            *out = 1.0 / (1.0 + (-*out).exp());
+        }
+    });
+    Ok(gate)
+}
