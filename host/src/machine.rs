@@ -1,10 +1,11 @@
 //! What this machine is: processor, features that decide arithmetic, memory. For run.json and `gantry doctor`.
 
+use gantry_plugin::{Isa, IsaFeatures};
 use serde_json::{Value as Json, json};
 
-/// Processor model, features and threads.
+/// Processor model, features, the instructions that kernels choose by themselves, and threads.
 pub fn describe(threads: usize) -> Json {
-    json!({ "cpu": cpu(), "features": features(), "threads": threads })
+    json!({ "cpu": cpu(), "features": features(), "instructions": Isa::best().name(), "threads": threads })
 }
 
 /// The processor's name, as the system gives it.
@@ -14,14 +15,9 @@ pub fn cpu() -> String {
     line.and_then(|l| l.split_once(':')).map_or("unknown", |(_, name)| name.trim()).to_owned()
 }
 
-/// Instruction sets that kernels choose between, best first.
+/// Features of the processor that decide which kernels run, best first; matrix instructions only where they may be used.
 pub fn features() -> Vec<&'static str> {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags: Vec<&str> =
-        info.lines().find_map(|l| l.strip_prefix("flags")).unwrap_or_default().split_whitespace().collect();
-    let known =
-        [("amx_bf16", "amx-bf16"), ("amx_int8", "amx-int8"), ("avx512f", "avx512f"), ("avx2", "avx2"), ("fma", "fma")];
-    known.into_iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, name)| name).collect()
+    IsaFeatures::found().names()
 }
 
 /// Bytes of memory: total and available; 0 where the system does not say.

@@ -99,7 +99,13 @@ static int32_t create(const gantry_host_v1 *host, void *ctx, gantry_str_v1 stage
 static int32_t prepare(void *stage, const gantry_call_v1 *call, const gantry_port_v1 *ports, uint64_t n_ports)
 {
     const state *s = stage;
-    (void)call; (void)ports; (void)n_ports;
+    char request[120];
+    gantry_str_v1 answer;
+    (void)ports; (void)n_ports;
+    if (strcmp(s->stage, "org.example.hostile-kernels") == 0) {
+        snprintf(request, sizeof request, "{\"precision\":\"%s\",\"instructions\":\"portable\"}", s->mode);
+        return call->host->service(call->ctx, str("gantry.kernels/1"), str(request), &answer);
+    }
     return strcmp(s->mode, "prepare-bad-weights") == 0 ? GANTRY_BAD_WEIGHTS : GANTRY_OK;
 }
 

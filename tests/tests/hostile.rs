@@ -248,3 +248,31 @@ fn a_stage_that_cannot_be_made_ends_the_run_before_any_case() {
         assert!(run.results().is_empty() && run.json()["complete"] == false, "{name}");
     }
 }
+
+#[test]
+fn what_a_stage_computes_with_is_told_and_must_be_what_was_asked_for() {
+    let (_, healthy) = cohort();
+    let chain =
+        |params: &str| chain("org.example.hostile-kernels", &format!("params = {{ {params} }}"), &["nifti-write"]);
+    let told = |params: &str, more: &[&str]| {
+        let run = run(&chain(params), &[hostile()], healthy, more).ended(0).json();
+        let kernels: Vec<_> =
+            run["cases"].as_array().unwrap().iter().map(|c| c["nodes"]["bad"]["kernels"].clone()).collect();
+        assert_eq!(kernels.len(), 2);
+        assert_eq!(kernels[0], kernels[1], "the worker's second case is told like its first");
+        (run["precision"].clone(), kernels[0].clone(), run["cases"][0]["nodes"]["ct"]["kernels"].clone())
+    };
+    let bf16 = serde_json::json!({ "precision": "bf16", "instructions": "portable" });
+    assert_eq!(told("mode = \"bf16\"", &[]), ("auto".into(), bf16.clone(), serde_json::Value::Null));
+    assert_eq!(told("mode = \"bf16\"", &["--precision", "bf16"]), ("bf16".into(), bf16, serde_json::Value::Null));
+    // Asked for f32 by the command line or the node, it would compute in bf16: no case is touched.
+    for (params, more) in
+        [("mode = \"bf16\"", &["--precision", "f32"][..]), ("mode = \"bf16\", precision = \"f32\"", &[])]
+    {
+        let run = run(&chain(params), &[hostile()], healthy, more).ended(4);
+        assert!(run.words.contains("asked for precision f32, the stage computes in bf16"), "{}", run.words);
+    }
+    // A word that is none never reaches a file.
+    let run = run(&chain("mode = \"Jane-Doe\""), &[hostile()], healthy, &[]).ended(4);
+    assert!(run.words.contains("`precision` is one of") && !run.words.contains("Jane"), "{}", run.words);
+}

@@ -12,7 +12,7 @@ use crate::registry::lock::Lock;
 use crate::registry::site::Toys;
 use crate::registry::{Registry, Site};
 
-use super::places::{PlacesArgs, SiteArgs, why_unknown};
+use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
 use super::reply::{Reply, colour};
 
 /// Arguments of `gantry check`.
@@ -24,6 +24,9 @@ pub struct CheckArgs {
     /// Change a parameter (may be given several times)
     #[arg(long, value_name = "NODE.PARAM=VALUE")]
     pub set: Vec<String>,
+    /// Arithmetic of networks, where the pipeline does not say it [default: the site's, else auto]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// Hash the plugins and weights in use, and compare them with the lock and the cards
     #[arg(long)]
     pub deep: bool,
@@ -63,6 +66,7 @@ pub fn run(args: &CheckArgs) -> Reply {
         site.key_file = Some(key.clone());
         site.key_at = None;
     }
+    site.ask_precision(args.precision.map(Precision::word));
     site.toys = if args.allow_toy { Toys::Allow } else { Toys::Warn };
     let registry = args.places.open(&mut sources);
     let lock = Lock::place(args.lock.as_deref(), &site);

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::phantom::{self, PhantomArgs, PhantomError};
-use super::places::{PlacesArgs, SiteArgs};
+use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
-use super::run::{self, Device, Precision, RunArgs, STALL_S};
+use super::run::{self, Device, RunArgs, STALL_S};
 use crate::identity::Key;
 
 /// The pipeline that the demo runs and leaves beside its results.
@@ -72,7 +72,7 @@ fn run_args(args: &DemoArgs) -> RunArgs {
         seed: None,
         run_time: None,
         key: Some(folder.join(PRIVATE).join(KEY_FILE)),
-        precision: Some(Precision::F32),
+        precision: Some(Precision::Auto),
         allow_toy: true,
         include_derived: false,
         stall: STALL_S,

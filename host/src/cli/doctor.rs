@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gantry_abi::v1::{ABI_MAJOR, ABI_MINOR};
+use gantry_plugin::{Isa, IsaFeatures};
 use serde_json::{Value as Json, json};
 
 use super::places::{PlacesArgs, SiteArgs, nothing_installed};
@@ -12,6 +13,7 @@ use super::reply::Reply;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::identity::Key;
 use crate::machine;
+use crate::registry::site::AUTO;
 use crate::registry::{Registry, Site};
 
 /// Arguments of `gantry doctor`.
@@ -88,14 +90,32 @@ fn examine(args: &DoctorArgs) -> Health {
     if let Some((_, Some(why))) = &key {
         wrong.push(format!("key: {why}"));
     }
-    if let Some(asked) = site.as_ref().ok().and_then(|s| s.precision.as_deref()).filter(|p| *p != "f32") {
-        wrong.push(format!("the site asks for precision {asked}; this version computes in f32 only"));
-    }
     Health { registry, site, key, wrong }
 }
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The precision that the site asks of networks; `auto` where it asks for none.
+fn precision(health: &Health) -> &str {
+    health.site.as_ref().map_or(AUTO, Site::precision)
+}
+
+/// What kernels will run with, in words.
+fn kernels(found: &IsaFeatures) -> String {
+    let mut words = format!("{} instructions", found.best());
+    let faster: Vec<&str> = [(found.has_avx512_bf16(), "bf16"), (found.has_avx512_vnni(), "int8")]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect();
+    if found.best() == Isa::Avx512 && !faster.is_empty() {
+        words += &format!(", dot products of {}", faster.join(" and "));
+    }
+    if found.has_amx() && !found.amx_is_granted() {
+        words += "; the processor has a matrix unit (AMX), which the system does not let programs use";
+    }
+    words
 }
 
 fn report_json(health: &Health) -> Json {
@@ -106,6 +126,11 @@ fn report_json(health: &Health) -> Json {
         "gantry": env!("CARGO_PKG_VERSION"),
         "abi": { "major": ABI_MAJOR, "minor": ABI_MINOR },
         "machine": machine::describe(threads()),
+        "kernels": {
+            "instructions": Isa::best().name(),
+            "available": Isa::all().iter().map(|i| i.name()).collect::<Vec<_>>(),
+            "precision": precision(health),
+        },
         "memory": { "total_bytes": total, "available_bytes": available },
         "devices": ["cpu"],
         "cuda": false,
@@ -137,6 +162,7 @@ fn report(health: &Health) -> String {
     line("stage ABI", format!("{ABI_MAJOR}.{ABI_MINOR}"));
     line("processor", format!("{}, {} threads", machine::cpu(), threads()));
     line("features", features);
+    line("kernels", format!("{}; precision {}", kernels(&IsaFeatures::found()), precision(health)));
     line("memory", format!("{:.1} GiB, {:.1} GiB free", gib(total), gib(available)));
     line("devices", "cpu (this build has no CUDA)".to_owned());
     line(
@@ -209,6 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn it_says_what_kernels_run_with() {
+        let (temp, args) = installed("hu-window", PLUGIN);
+        let found: Json = serde_json::from_str(&run(&args).stdout).unwrap();
+        let best = Isa::best().name();
+        assert_eq!((&found["kernels"]["instructions"], &found["kernels"]["precision"]), (&json!(best), &json!("auto")));
+        assert_eq!(found["machine"]["instructions"], best);
+        let available = found["kernels"]["available"].as_array().unwrap();
+        assert_eq!((&available[0], available.last().unwrap()), (&json!("portable"), &json!(best)));
+        std::fs::write(temp.path().join("site.toml"), "[run]\nprecision = \"bf16\"\n").unwrap();
+        let words = report(&examine(&args));
+        let line = words.lines().find(|l| l.starts_with("kernels")).unwrap();
+        assert!(line.contains(best) && line.contains("precision bf16") && words.contains("all is well"), "{words}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let (temp, mut args) = installed("hu-window", &PLUGIN.replace("scope", "scoop"));
         let key = temp.path().join("key");
@@ -219,7 +260,5 @@ mod tests {
         assert_eq!((reply.code, &found["ok"]), (1, &json!(false)));
         let wrong = found["wrong"].to_string();
         assert!(wrong.contains("scoop") && wrong.contains("plugin.toml:") && wrong.contains("key: "), "{wrong}");
-        std::fs::write(temp.path().join("site.toml"), "[run]\nprecision = \"int8\"\n").unwrap();
-        assert!(report(&examine(&args)).contains("computes in f32 only"));
     }
 }

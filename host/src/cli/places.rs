@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::diagnostic::{Diagnostic, Sources};
+use crate::registry::site::AUTO;
 use crate::registry::{Places, Registry, Site};
 
 /// Where plugins and checkpoints are looked for.
@@ -43,6 +44,34 @@ impl SiteArgs {
     }
 }
 
+/// `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// What each network takes by itself.
+    Auto,
+    /// Single precision, multiplied and added as such.
+    F32,
+    /// As exact as single precision, on matrix units where there are any.
+    F32x3,
+    /// Products of 8 significant bits.
+    Bf16,
+    /// Products of whole numbers; only for checkpoints whose card has [run.int8].
+    Int8,
+}
+
+impl Precision {
+    /// As parameters and documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => AUTO,
+            Self::F32 => "f32",
+            Self::F32x3 => "f32x3",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// Where no plugin was found at all: where was looked, and what to do.
 pub fn nothing_installed(registry: &Registry) -> Option<String> {
     if !registry.plugins.is_empty() {
@@ -69,6 +98,16 @@ pub fn why_unknown(diagnostics: &[Diagnostic], registry: impl FnOnce() -> Regist
 mod tests {
     use super::*;
     use crate::registry::Place;
+
+    /// The command line, the site's document and the parameters of stages use the same words.
+    #[test]
+    fn precisions_have_one_spelling() {
+        let words: Vec<_> = Precision::value_variants().iter().map(|p| p.word()).collect();
+        let said: Vec<_> =
+            Precision::value_variants().iter().map(|p| p.to_possible_value().unwrap().get_name().to_owned()).collect();
+        assert_eq!(words, said);
+        assert_eq!(words.split_first().unwrap(), (&AUTO, &crate::registry::site::PRECISIONS[..]));
+    }
 
     #[test]
     fn an_empty_installation_is_told_what_to_do() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::places::{PlacesArgs, SiteArgs, why_unknown};
+use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
 use crate::diagnostic::Sources;
@@ -64,7 +64,7 @@ pub struct RunArgs {
     /// The site's pseudonym key [default: key_file in the site configuration]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Arithmetic of networks [default: the site's, else f32]
+    /// Arithmetic of networks, where the pipeline does not say it [default: the site's, else auto]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
     /// Let toy checkpoints run on real scans; results say TOY
@@ -94,13 +94,6 @@ pub enum Device {
     Cpu,
     /// The best there is: in this version the processor.
     Auto,
-}
-
-/// `--precision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    F32,
 }
 
 /// Runs the verb.
@@ -209,11 +202,6 @@ pub fn refusal(refused: Refused, sources: &Sources, places: &PlacesArgs) -> Repl
 fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Request, Reply> {
     let mut ignored = Vec::new();
     let site = args.site.open(sources, &mut ignored).map_err(|words| Reply::refuse(3, words))?;
-    if let (None, Some(asked)) = (args.precision, site.precision.as_deref().filter(|p| *p != "f32")) {
-        let text =
-            format!("the site asks for precision {asked}; this version computes in f32 only (--precision f32 says so)");
-        return Err(Reply::refuse(2, text));
-    }
     let absolute =
         |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
     let key = args.key.clone().or_else(|| site.key_file.clone());
@@ -228,7 +216,7 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
         site: args.site.site.clone(),
         key: key.map(|k| std::path::absolute(&k).unwrap_or(k)),
         toys: args.allow_toy,
-        arithmetic: Arithmetic { precision: "f32".to_owned(), device: "cpu".to_owned() },
+        arithmetic: Arithmetic { precision: args.precision.map(|p| p.word().to_owned()), device: "cpu".to_owned() },
         threads: args.threads.unwrap_or(all / jobs(args, &site)).max(1),
     })
 }

@@ -177,7 +177,7 @@ fn one(
         site: args.site.site.clone(),
         key: Some(key),
         toys: true,
-        arithmetic: Arithmetic { precision: "f32".to_owned(), device: "cpu".to_owned() },
+        arithmetic: Arithmetic { precision: None, device: "cpu".to_owned() },
         threads: args.threads.unwrap_or(all).max(1),
     };
     let planned = request.plan(&mut sources).map_err(|refused| run::refusal(refused, &sources, &args.places))?;

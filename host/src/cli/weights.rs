@@ -201,6 +201,7 @@ impl ImportArgs {
                     NormalisationArg::Squeezed => Normalisation::Squeezed,
                 },
                 resize: self.resize.clone().unwrap_or_default(),
+                int8: None, // measured on calibration images, which an import has none of
             },
         })
     }

@@ -12,6 +12,7 @@ use super::boundary::{GeometryCell, ItemParts, Items, MapsRef, Window};
 use super::buffers::Buffer;
 use super::edge::Edge;
 use super::failure::Failure;
+use super::kernels::Kernels;
 use super::node::{CallResult, CaseContext, Emission, Grown, LiveNode, NodeCall};
 use super::opening;
 use super::scrutiny;
@@ -30,6 +31,9 @@ pub struct NodeFigures {
     /// Why the node produced nothing, where a case may lack its output.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub skipped: Option<String>,
+    /// What the node said it computes with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kernels: Option<Kernels>,
 }
 
 /// A case on its way.

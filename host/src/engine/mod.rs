@@ -13,6 +13,7 @@ pub mod expectations;
 mod failure;
 mod hand;
 mod journal;
+mod kernels;
 mod node;
 mod opening;
 mod output;

@@ -11,6 +11,7 @@ use super::buffers::Buffer;
 use super::checkpoint::CheckpointFiles;
 use super::edge::Companions;
 use super::failure::Failure;
+use super::kernels::{self, Kernels};
 use super::pulse::Pulse;
 use super::scrutiny;
 use super::services::Services;
@@ -182,6 +183,24 @@ impl<'a> NodeCall<'a> {
         Ok(CallResult { emitted, grown })
     }
 
+    /// Notes what the stage computes with.
+    fn tell_kernels(&self, request: &str) -> Result<String, i32> {
+        let said = match self.withhold() {
+            true => Err("not for stages that see identities".to_owned()),
+            false => Kernels::read(request, &self.node.params),
+        };
+        match said {
+            Ok(said) => {
+                locked(&self.context.services.kernels).insert(self.node.id.clone(), said);
+                Ok("{}".to_owned())
+            }
+            Err(why) => {
+                self.report(level::ERROR, "service", -1, &format!("{}: {why}", kernels::SERVICE));
+                Err(status::SERVICE)
+            }
+        }
+    }
+
     /// The status of a call that will be repeated, with its explanation dropped.
     fn withhold(&self) -> bool {
         self.node.entry.spec.sees_identity() && matches!(self.node.entry.origin, crate::registry::Origin::Plugin(_))
@@ -269,6 +288,9 @@ impl HostSide for NodeCall<'_> {
         if !self.node.entry.spec.services.iter().any(|s| s == name) {
             self.report(level::ERROR, "service-not-granted", -1, &format!("plugin.toml does not list `{name}`"));
             return Err(status::SERVICE);
+        }
+        if name == kernels::SERVICE {
+            return self.tell_kernels(request);
         }
         let answer = self.context.services.serve(
             &self.node.id,

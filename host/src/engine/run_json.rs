@@ -86,7 +86,7 @@ pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
         "plan_digest": planned.plan.digest,
         "run_time": run.run_time,
         "seed": run.options.seed,
-        "precision": run.request.arithmetic.precision,
+        "precision": planned.site.precision(),
         "device": run.request.arithmetic.device,
         "machine": crate::machine::describe(planned.plan.threads),
         "plugins": plugins.into_values().collect::<Vec<_>>(),

@@ -5,15 +5,18 @@
 //! | `gantry.pseudonym/1` | any stage that lists it | keyed pseudonyms and UIDs; the key stays here |
 //! | `gantry.source/1` | built-in sources | the series of the case that the node was given |
 //! | `gantry.derive/1` | built-in sinks | what a derived object must say about this run |
+//! | `gantry.kernels/1` | any stage that lists it and sees no identity | what it computes with, for run.json (module `kernels`) |
 //! | `gantry.padding/1` | built-in sources and sinks | voxels that are no anatomy, carried along `like` |
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use gantry_abi::v1::status;
 use serde_json::{Value as Json, json};
 
 use super::edge::{Companions, Padding};
+use super::kernels::Kernels;
 use crate::identity;
 
 /// What services need to know about one case.
@@ -26,6 +29,8 @@ pub struct Services {
     pub derivations: BTreeMap<String, Json>,
     /// The site's key.
     pub key: Option<identity::Key>,
+    /// What nodes said they compute with; kept from `prepare` over all cases of a worker.
+    pub kernels: Arc<Mutex<BTreeMap<String, Kernels>>>,
 }
 
 /// An answer, or a status with a sentence for the report.

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::case::CaseRun;
 use super::failure::Failure;
+use super::kernels::Kernels;
 use super::node::{CaseContext, LiveNode};
 use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, receive, send};
 use super::pulse::Pulse;
@@ -126,6 +127,8 @@ struct Ready {
     pool: rayon::ThreadPool,
     pulse: Pulse,
     key: Option<Key>,
+    /// What nodes said they compute with.
+    kernels: Arc<Mutex<BTreeMap<String, Kernels>>>,
 }
 
 impl Ready {
@@ -183,8 +186,9 @@ impl Ready {
             .num_threads(plan.threads)
             .build()
             .map_err(|e| environment(format!("threads: {e}")))?;
+        let kernels = Arc::default();
         let services =
-            Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None };
+            Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None, kernels };
         let warnings = Mutex::default();
         let context = CaseContext {
             case_no: 0,
@@ -213,7 +217,8 @@ impl Ready {
                 (failure.at(&node.id), exit)
             })?);
         }
-        Ok((Ready { order: order.clone(), plan, live, pool, pulse, key }, built_by))
+        let kernels = services.kernels;
+        Ok((Ready { order: order.clone(), plan, live, pool, pulse, key, kernels }, built_by))
     }
 
     fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
@@ -226,8 +231,14 @@ impl Ready {
             let of = super::cases::source_of(&self.plan.graph, node)?;
             Some((node.id.clone(), json!(case.sources.get(&of)?)))
         });
-        let services =
-            Services { sources: sources.collect(), roots: case.roots.clone(), derivations, key: self.key.clone() };
+        let kernels = Arc::clone(&self.kernels);
+        let services = Services {
+            sources: sources.collect(),
+            roots: case.roots.clone(),
+            derivations,
+            key: self.key.clone(),
+            kernels,
+        };
         let context = CaseContext {
             case_no: case.case_no,
             case: &case.case,
@@ -246,7 +257,13 @@ impl Ready {
             false => Ok(done),
         });
         let result = match done {
-            Ok((outputs, nodes)) => Ok((outputs, nodes)),
+            Ok((outputs, mut nodes)) => {
+                let told = self.kernels.lock().unwrap_or_else(|e| e.into_inner());
+                for (node, figures) in &mut nodes {
+                    figures.kernels = told.get(node).cloned();
+                }
+                Ok((outputs, nodes))
+            }
             Err(failure) => {
                 // After INTERNAL an instance is in an unknown state: it is made anew before the next case.
                 if failure.status == status::INTERNAL

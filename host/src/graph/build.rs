@@ -20,7 +20,7 @@ use super::{Assert, Element, Graph, GridToken, Input, Link, Node, Output, Undeci
 pub fn build(document: &Document, registry: &Registry, site: &Site) -> (Option<Graph>, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let drafts: Vec<Draft<'_>> =
-        document.nodes.values().map(|doc| Draft::new(doc, registry, &mut diagnostics)).collect();
+        document.nodes.values().map(|doc| Draft::new(doc, registry, site, &mut diagnostics)).collect();
     let names: Vec<&str> = drafts.iter().map(Draft::id).collect();
     let needs: Vec<Needs> = drafts.iter().map(|d| needs_of(d, &names, &mut diagnostics)).collect();
     let (sorted, broken) = order(&needs, &names, &mut diagnostics);
@@ -42,6 +42,7 @@ pub fn build(document: &Document, registry: &Registry, site: &Site) -> (Option<G
         }
     }
     Policies { document, drafts: &drafts, resolved: &resolved, site, registry, diagnostics: &mut diagnostics }.check();
+    super::precision::check(document, &drafts, site, &mut diagnostics);
     if any_error(&diagnostics) {
         // What nothing reads may only be unread because of an error.
         diagnostics.retain(|d| d.code != "unused-node");

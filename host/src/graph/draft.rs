@@ -8,7 +8,9 @@ use serde_json::{Map, Value as Json};
 use crate::diagnostic::{At, Diagnostic, did_you_mean};
 use crate::pipeline::{NodeDoc, Reference};
 use crate::registry::manifest::Cases;
-use crate::registry::{CheckpointRef, ParamKind, PortSpec, Registry, StageEntry, StageSpec};
+use crate::registry::{CheckpointRef, ParamKind, PortSpec, Registry, Site, StageEntry, StageSpec};
+
+use super::precision;
 
 /// A node before it is connected.
 pub(super) struct Draft<'a> {
@@ -29,7 +31,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(doc: &'a NodeDoc, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub fn new(doc: &'a NodeDoc, registry: &Registry, site: &Site, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let entry = registry.stages.get(&doc.stage.text).cloned();
         let mut draft = Self {
             doc,
@@ -46,7 +48,7 @@ impl<'a> Draft<'a> {
             return draft;
         };
         let spec = &entry.spec;
-        draft.read_params(spec, diagnostics);
+        draft.read_params(spec, site, diagnostics);
         draft.find_checkpoints(spec, registry, diagnostics);
         draft.inputs = draft.existing(&spec.inputs);
         draft.outputs = draft.existing(&spec.outputs);
@@ -81,7 +83,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn read_params(&mut self, spec: &StageSpec, diagnostics: &mut Vec<Diagnostic>) {
+    fn read_params(&mut self, spec: &StageSpec, site: &Site, diagnostics: &mut Vec<Diagnostic>) {
         for (name, value) in &self.doc.params {
             if !spec.params.contains_key(name) {
                 let at = self.doc.param_keys.get(name).unwrap_or(&value.at);
@@ -115,6 +117,7 @@ impl<'a> Draft<'a> {
                     }
                 },
                 (None, Some(default)) => {
+                    let default = &precision::asked(self.doc, param, site, diagnostics).unwrap_or(default.clone());
                     self.params.insert(name.clone(), default.clone());
                 }
                 (None, None) => {

@@ -21,6 +21,7 @@ mod matching;
 mod order;
 pub mod pins;
 mod policy;
+mod precision;
 mod resolve;
 mod value;
 

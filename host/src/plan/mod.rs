@@ -13,6 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::graph::Graph;
+use crate::registry::site::AUTO;
 
 pub use memory::{MemoryEstimate, estimate};
 pub use request::{Checked, Planned, Refused, Request};
@@ -40,10 +41,18 @@ pub struct Plan {
 /// What besides the graph decides the result.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, PartialEq, Eq)]
 pub struct Arithmetic {
-    /// Precision of networks.
-    pub precision: String,
+    /// `--precision`: what stages that may choose are asked for; else the site's word counts. What each stage was asked
+    /// for stands in the parameters of its node.
+    pub precision: Option<String>,
     /// Device.
     pub device: String,
+}
+
+/// The machine's instructions, where a node leaves the choice between kernels to its stage: kernels of different
+/// instructions may round differently, so results of different machines must not pass for the same.
+fn instructions(graph: &Graph) -> Option<&'static str> {
+    let chooses = |n: &crate::graph::Node| n.params.get("instructions").is_some_and(|v| v == AUTO);
+    graph.nodes.iter().any(chooses).then(|| gantry_plugin::Isa::best().name())
 }
 
 impl Plan {
@@ -80,7 +89,8 @@ impl Plan {
         let identity = json!({
             "gantry": env!("CARGO_PKG_VERSION"),
             "graph": graph.canonical_json(),
-            "arithmetic": arithmetic,
+            "device": arithmetic.device,
+            "instructions": instructions(&graph),
             "pins": pins,
         });
         let digest = hex::encode(Sha256::digest(identity.to_string().as_bytes()));

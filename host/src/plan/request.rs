@@ -92,6 +92,7 @@ impl Request {
         if let Some(key) = &self.key {
             site.key_file = Some(key.clone());
         }
+        site.ask_precision(self.arithmetic.precision.as_deref());
         if self.toys {
             site.toys = Toys::Allow;
         }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{At, Diagnostic, Sources, any_error};
 use crate::pipeline::document::read_format;
-use crate::pipeline::spanned::{self, Reader, TomlTable, strings, wrong_type};
+use crate::pipeline::spanned::{self, Reader, TomlTable, TomlValue, strings, wrong_type};
 
 use super::Refused;
 use super::caps::{KEYS, read_card_value};
@@ -90,6 +90,8 @@ pub struct Card {
     pub caps: IndexMap<String, CardCaps>,
     /// `[caps.<port>] names`: the elements of a named port, in order.
     pub names: IndexMap<String, ElementNames>,
+    /// `[run.int8]`: the network may be computed in int8.
+    pub int8: bool,
     /// The whole card as JSON: what a stage reads as `card.json`.
     pub json: Json,
     /// The start of the card.
@@ -199,8 +201,9 @@ impl Card {
                 None => wrong_type(&entry.value, &entry.key, "a table of caps", diagnostics).unwrap_or(()),
             }
         }
-        // What the architecture's own code reads: the host passes it on.
-        reader.table("run", diagnostics);
+        // What the architecture's own code reads, the host passes on; whether int8 is permitted, `check` must know.
+        let run = reader.table("run", diagnostics);
+        let int8 = run.and_then(|table| table.get("int8")).is_some_and(|entry| read_int8(&entry.value, diagnostics));
         reader.finish(diagnostics);
         let json = spanned::TomlValue { data: spanned::Toml::Table(root.clone()), at: root.at.clone() }.to_json();
         let name = name?;
@@ -222,6 +225,7 @@ impl Card {
             files,
             caps,
             names,
+            int8,
             json: json?,
             at: name.at,
         })
@@ -256,6 +260,34 @@ fn read_caps(port: &str, table: &TomlTable, diagnostics: &mut Vec<Diagnostic>) -
     });
     reader.finish(diagnostics);
     (caps, names)
+}
+
+/// `[run.int8]`: for each layer the largest absolute value of what enters it. True where the table is sound.
+fn read_int8(value: &TomlValue, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let before = diagnostics.len();
+    let Some(table) = value.as_table() else {
+        wrong_type(value, "int8", "a table ([run.int8])", diagnostics).unwrap_or(());
+        return false;
+    };
+    let mut reader = Reader::new(table, "[run.int8]");
+    match reader.table("activations", diagnostics) {
+        Some(layers) if layers.entries.is_empty() => {
+            refuse(diagnostics, &layers.at, "`activations` names at least one layer".to_owned());
+        }
+        Some(layers) => {
+            for entry in &layers.entries {
+                let largest = entry.value.as_number().map(|n| n as f32);
+                if !largest.is_some_and(|n| n.is_finite() && n > 0.0) {
+                    let text = format!("layer `{}`: its largest activation is a finite number above 0", entry.key);
+                    refuse(diagnostics, &entry.value.at, text);
+                }
+            }
+        }
+        None if table.get("activations").is_none() => reader.missing("activations", diagnostics),
+        None => {}
+    }
+    reader.finish(diagnostics);
+    diagnostics.len() == before
 }
 
 fn read_files(reader: &mut Reader<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<CardFile> {

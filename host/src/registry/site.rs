@@ -38,12 +38,17 @@ pub struct Site {
     pub memory_gb: Option<f64>,
     /// `[resources] jobs`
     pub jobs: Option<u32>,
-    /// `[run] precision`
+    /// `[run] precision` or `--precision`: fills the parameter `precision` of every stage that has one and whose node
+    /// does not set it.
     pub precision: Option<String>,
+    /// Where that stands, if in the document.
+    pub precision_at: Option<At>,
     /// `--allow-toy`, phantoms, or the plain check.
     pub toys: Toys,
 }
 
+/// The value of a parameter `precision` or `instructions` that leaves the choice to the stage.
+pub const AUTO: &str = "auto";
 /// The precisions a run can have.
 pub const PRECISIONS: [&str; 4] = ["f32", "f32x3", "bf16", "int8"];
 
@@ -65,6 +70,19 @@ impl Site {
             Some(path) => Self::load(&path, sources, diagnostics),
             None => Ok(Self::default()),
         }
+    }
+
+    /// What one invocation asks for by `--precision`, in place of the document's word.
+    pub fn ask_precision(&mut self, asked: Option<&str>) {
+        if let Some(asked) = asked {
+            self.precision = Some(asked.to_owned());
+            self.precision_at = None;
+        }
+    }
+
+    /// The precision asked of stages that may choose: `auto` where nobody asks.
+    pub fn precision(&self) -> &str {
+        self.precision.as_deref().unwrap_or(AUTO)
     }
 
     /// Reads one site document. A relative `key_file` is taken from the document's folder.
@@ -128,6 +146,7 @@ impl Site {
                     refuse_value(diagnostics, &text.at, format!("`precision` is one of {known}"));
                 }
                 site.precision = Some(text.text);
+                site.precision_at = Some(text.at);
             }
             inner.finish(diagnostics);
         }

@@ -8,4 +8,5 @@ mod ducosy;
 mod edges;
 mod hostile;
 mod manifests;
+mod precision;
 mod verbs;

@@ -106,6 +106,14 @@ impl<'a> Call<'a> {
         Ok(text.to_owned())
     }
 
+    /// Says which arithmetic (`f32`, `f32x3`, `bf16`, `int8`) and which instructions ([`Isa::name`](crate::Isa::name), or a
+    /// device's own word) the stage computes with: run.json tells it. In `prepare` or `begin`; the stage lists the service
+    /// `gantry.kernels/1`. Words that contradict its parameters `precision` and `instructions` are refused by the host.
+    pub fn kernels(&self, precision: &str, instructions: &str) -> Result<()> {
+        let request = serde_json::json!({ "precision": precision, "instructions": instructions });
+        self.service("gantry.kernels/1", &request.to_string()).map(|_| ())
+    }
+
     /// Publishes bytes on an output port: a record or table (`name` empty), one dataset of a headers port (`name` is the
     /// decimal index of the series on a `many` port), or a file (`name` is its name; the same name again appends).
     pub fn emit(&self, port: &str, name: &str, bytes: &[u8]) -> Result<()> {

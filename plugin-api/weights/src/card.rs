@@ -36,15 +36,42 @@ pub enum Normalisation {
     Squeezed,
 }
 
-/// `[run]`: what the weights were trained to see, beyond the caps.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// `[run]`: what the weights were trained to see, beyond the caps, and what they may be run with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSettings {
     /// How the input was normalised.
+    #[serde(default)]
     pub normalisation: Normalisation,
     /// Rows and columns every slice is resized to; empty = the slice's own size.
     #[serde(default)]
     pub resize: Vec<usize>,
+    /// Permission to compute in int8, with what that needs; absent = not permitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Settings>,
+}
+
+/// `[run.int8]`: what was measured on calibration images, so that the network may run in int8.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Int8Settings {
+    /// Layer (the key of its weights without `.weight`) to the largest absolute value of what enters it; finite, above 0.
+    /// A layer that is not named stays in a higher precision.
+    pub activations: BTreeMap<String, f32>,
+}
+
+impl Int8Settings {
+    /// Why the table cannot be used.
+    fn fault(&self) -> Option<String> {
+        if self.activations.is_empty() {
+            return Some("`run.int8.activations` is empty; it names at least one layer".to_owned());
+        }
+        let bad = self.activations.iter().find(|(layer, max)| layer.is_empty() || !max.is_finite() || **max <= 0.0)?;
+        Some(format!(
+            "`run.int8.activations` says {} for layer {:?}; a finite number above 0 is expected",
+            bad.1, bad.0
+        ))
+    }
 }
 
 /// `[[files]]`: one file of the checkpoint.
@@ -224,6 +251,9 @@ impl Card {
         if !(self.run.resize.is_empty() || self.run.resize.len() == 2 && !self.run.resize.contains(&0)) {
             return wrong(format!("`run.resize` is {:?}; [] or [rows, columns] is expected", self.run.resize));
         }
+        if let Some(fault) = self.run.int8.as_ref().and_then(Int8Settings::fault) {
+            return wrong(fault);
+        }
         if self.files.is_empty() {
             return wrong("`files` is empty".to_owned());
         }
@@ -317,6 +347,31 @@ resize        = []
         assert_eq!(Card::from_json(json.as_bytes()).unwrap(), card);
         let spaced = Card::parse(&EXAMPLE.replace("\n\n", "\n\n\n")).unwrap();
         assert_eq!(card.digest().unwrap(), spaced.digest().unwrap());
+    }
+
+    #[test]
+    fn int8_is_permitted_by_a_table_of_its_own() {
+        assert_eq!(Card::parse(EXAMPLE).unwrap().run.int8, None);
+        let table = "\n[run.int8]\nactivations = { \"model.1\" = 1.0, \"model.10.conv_block.1\" = 37.5 }\n";
+        let card = Card::parse(&format!("{EXAMPLE}{table}")).unwrap();
+        let int8 = card.run.int8.as_ref().unwrap();
+        assert_eq!(int8.activations["model.10.conv_block.1"], 37.5);
+        assert_eq!(Card::parse(&card.to_toml().unwrap()).unwrap(), card);
+        assert_eq!(Card::from_json(card.to_json().unwrap().as_bytes()).unwrap(), card);
+        assert_ne!(card.digest().unwrap(), Card::parse(EXAMPLE).unwrap().digest().unwrap());
+        for (wrong, says) in [
+            ("activations = {}", "at least one layer"),
+            ("activations = { a = 0.0 }", "above 0"),
+            ("activations = { a = -1.0 }", "above 0"),
+            ("activations = { a = nan }", "above 0"),
+            ("activations = { a = 1e300 }", "finite"),
+            ("activations = { a = \"x\" }", "invalid type"),
+            ("activation = { a = 1.0 }", "unknown field `activation`"),
+            ("", "missing field `activations`"),
+        ] {
+            let error = Card::parse(&format!("{EXAMPLE}\n[run.int8]\n{wrong}\n")).unwrap_err().to_string();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
     }
 
     #[test]

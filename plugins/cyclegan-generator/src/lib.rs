@@ -20,6 +20,12 @@ pub struct Params {
     /// The checkpoint's name; the host hands over its files.
     #[serde(rename = "checkpoint")]
     _checkpoint: String,
+    /// Arithmetic of the network: `auto`, `f32`, `f32x3`, `bf16` or `int8`.
+    #[serde(rename = "precision")]
+    _precision: String,
+    /// Instructions of its kernels: `auto`, `amx`, `avx512`, `avx2` or `portable`.
+    #[serde(rename = "instructions")]
+    _instructions: String,
 }
 
 /// The sizes and keys of the network, as data.

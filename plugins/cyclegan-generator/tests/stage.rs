@@ -128,7 +128,7 @@ impl<'a> Instance<'a> {
     fn create(site: &'a Site) -> Self {
         let entry = &gantry_plugin_v1;
         let mut stage = null_mut();
-        let params = br#"{"checkpoint": "toy"}"#;
+        let params = br#"{"checkpoint": "toy", "precision": "auto", "instructions": "auto"}"#;
         // SAFETY: the calls follow the contract; everything passed outlives them.
         let made = unsafe {
             entry.create.unwrap()(&HOST, site.ctx(), Str::new(b"cyclegan-generator"), Str::new(params), &mut stage)
