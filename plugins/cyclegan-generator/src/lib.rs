@@ -7,10 +7,10 @@
 pub mod network;
 pub mod slice_size;
 
-use gantry_neural::{ComputeDevice, NetworkCheckpoint, Workers};
+use gantry_neural::{ComputeDevice, Engine, Isa, NetworkCheckpoint, Precision, Workers};
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Ports, Result, SliceStage, export_plugin};
 use gantry_weights::Architecture;
-use network::{DucosyGenerator, Sizes};
+use network::{Calibration, DucosyGenerator, Sizes};
 use slice_size::{SMALLEST, SliceSize};
 
 /// Parameters, complete and validated by the host.
@@ -21,11 +21,22 @@ pub struct Params {
     #[serde(rename = "checkpoint")]
     _checkpoint: String,
     /// Arithmetic of the network: `auto`, `f32`, `f32x3`, `bf16` or `int8`.
-    #[serde(rename = "precision")]
-    _precision: String,
+    precision: String,
     /// Instructions of its kernels: `auto`, `amx`, `avx512`, `avx2` or `portable`.
-    #[serde(rename = "instructions")]
-    _instructions: String,
+    instructions: String,
+}
+
+impl Params {
+    /// What the network computes with on this machine.
+    ///
+    /// # Errors
+    /// If the machine lacks the instructions asked for.
+    fn engine(&self) -> Result<Engine> {
+        let isa = Isa::chosen(&self.instructions)?;
+        let precision = Precision::named(&self.precision)
+            .ok_or_else(|| Error::bad_params(format!("`{}` is no precision", self.precision)))?;
+        Engine::new(isa, precision).map_err(|error| Error::bad_params(error.to_string()))
+    }
 }
 
 /// The sizes and keys of the network, as data.
@@ -42,15 +53,15 @@ pub struct Generator {
     network: DucosyGenerator,
     masks: Vec<String>,
     size: SliceSize,
-    weight_bytes: u64,
 }
 
 impl Generator {
-    /// Builds the network of a checkpoint.
+    /// Builds the network of a checkpoint, computed by `engine`.
     ///
     /// # Errors
-    /// If its weights are not those of the network, or its card contradicts them.
-    pub fn new(checkpoint: NetworkCheckpoint) -> Result<Self> {
+    /// If its weights are not those of the network, its card contradicts them, or the engine computes in int8 and the
+    /// card does not permit it.
+    pub fn new(checkpoint: NetworkCheckpoint, engine: &Engine) -> Result<Self> {
         let bad = |error: &dyn std::fmt::Display| Error::bad_weights(error.to_string());
         let masks = checkpoint.masks()?;
         let size = match checkpoint.card.run.resize[..] {
@@ -66,9 +77,14 @@ impl Generator {
             blocks: checkpoint.hyper.size("blocks").map_err(|error| bad(&error))?,
             cbam: checkpoint.hyper.flag("cbam"),
         };
-        let weight_bytes = checkpoint.weights.bytes();
-        let network = DucosyGenerator::new(checkpoint.weights, sizes).map_err(|error| bad(&error))?;
-        Ok(Self { network, masks, size, weight_bytes })
+        let calibration = match (engine.precision(), checkpoint.card.run.int8) {
+            (Precision::Int8, Some(settings)) => settings.activations,
+            (Precision::Int8, None) => return Err(Error::bad_params("card: without `[run.int8]` there is no int8")),
+            _ => Calibration::new(),
+        };
+        let network =
+            DucosyGenerator::new(engine, checkpoint.weights, sizes, &calibration).map_err(|error| bad(&error))?;
+        Ok(Self { network, masks, size })
     }
 
     /// Names of the masks that follow the image, in channel order.
@@ -123,21 +139,23 @@ impl Generator {
         }
     }
 
-    /// Bytes the network holds besides its input and output while it works on a slice of `size`: weights, and at the
-    /// widest layer the convolution's input twice (as it is, and rearranged) and its output.
+    /// Bytes the network holds besides its input and output while it works on a slice of `size`: packed weights, and
+    /// what lies between the layers. The widest layers, at full size, hold about seven blocks of 64 channels of f32 at
+    /// a time; memory that narrower layers used stays for the next slice.
     fn bytes(&self, [rows, columns]: [usize; 2]) -> u64 {
         let [rows, columns] = match self.size {
             SliceSize::Native => [rows, columns],
             SliceSize::Resized(target) => target,
         };
-        // 16 px are the rounding up and the borders of the rearranged rows.
-        let plane = (rows as u64 + 16) * (columns as u64 + 32) * 4;
-        self.weight_bytes + 4 * plane * self.network.width() as u64
+        // 8 px are the rounding up and the borders.
+        let plane = (rows as u64 + 8) * (columns as u64 + 8) * 4;
+        self.network.weight_bytes() as u64 + 7 * plane * self.network.width().next_multiple_of(16) as u64
     }
 }
 
 /// The stage.
 struct CycleganGenerator {
+    params: Params,
     generator: Option<Generator>,
     workers: Workers,
 }
@@ -145,14 +163,15 @@ struct CycleganGenerator {
 impl SliceStage for CycleganGenerator {
     type Params = Params;
 
-    fn create(_: Params) -> Result<Self> {
-        Ok(Self { generator: None, workers: Workers::default() })
+    fn create(params: Params) -> Result<Self> {
+        Ok(Self { params, generator: None, workers: Workers::default() })
     }
 
     fn prepare(&mut self, call: &Call, _: &Ports) -> Result<()> {
         let checkpoint = NetworkCheckpoint::load(call, "checkpoint", &architecture()?, ComputeDevice::Cpu)?;
-        self.generator = Some(Generator::new(checkpoint)?);
-        Ok(())
+        let engine = self.params.engine()?;
+        self.generator = Some(Generator::new(checkpoint, &engine)?);
+        call.kernels(engine.precision().name(), engine.isa().name())
     }
 
     fn begin(&mut self, _: &Call, opening: &mut Opening) -> Result<()> {

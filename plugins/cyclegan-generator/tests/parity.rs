@@ -5,8 +5,8 @@ mod fixture;
 
 use candle_core::{Device, Tensor};
 use cyclegan_generator::architecture;
-use cyclegan_generator::network::{DucosyGenerator, Sizes};
-use fixture::{TOLERANCE, array, folder, max_error, recipe, uniform};
+use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
+use fixture::{TOLERANCE, array, engine, folder, max_error, recipe, uniform};
 use gantry_neural::{ComputeDevice, NetworkWeights};
 use gantry_tests::fixture::Array;
 use gantry_weights::StateDict;
@@ -14,7 +14,8 @@ use gantry_weights::StateDict;
 fn network(dict: StateDict) -> DucosyGenerator {
     let hyper = architecture().unwrap().check(&dict).unwrap();
     let sizes = Sizes { blocks: hyper.size("blocks").unwrap(), cbam: hyper.flag("cbam") };
-    DucosyGenerator::new(NetworkWeights::new(dict, ComputeDevice::Cpu).unwrap(), sizes).unwrap()
+    let weights = NetworkWeights::new(dict, ComputeDevice::Cpu).unwrap();
+    DucosyGenerator::new(&engine(), weights, sizes, &Calibration::new()).unwrap()
 }
 
 fn tensor(array: Array<f32>) -> Tensor {
@@ -93,8 +94,8 @@ fn every_activation_of_one_block() {
     let Some(folder) = folder() else { return };
     let network = network(StateDict::load(folder.join("model/G_c1_b1.safetensors"), None).unwrap());
     let mut seen = Vec::new();
-    let mut keep = |at: usize, what: &'static str, x: &Tensor| {
-        seen.push((at, what, x.clone()));
+    let mut keep = |at: usize, what: &'static str, x: &dyn Fn() -> candle_core::Result<Tensor>| {
+        seen.push((at, what, x()?));
         Ok(())
     };
     network.forward(&tensor(array(&folder, "model/in_1x1x32x32")), &mut keep).unwrap();
@@ -147,7 +148,8 @@ fn weights_of_another_network_are_refused() {
     let error = architecture().unwrap().check(&dict).expect_err("a tensor is missing").to_string();
     assert!(error.contains("model.10.block.1.bias"), "{error}");
     let weights = NetworkWeights::new(recipe("soft", 1, 2, true, 16), ComputeDevice::Cpu).unwrap();
-    let error =
-        DucosyGenerator::new(weights, Sizes { blocks: 1, cbam: true }).err().expect("a block is left").to_string();
+    let sizes = Sizes { blocks: 1, cbam: true };
+    let error = DucosyGenerator::new(&engine(), weights, sizes, &Calibration::new());
+    let error = error.err().expect("a block is left").to_string();
     assert!(error.contains("model.11") || error.contains("no tensor"), "{error}");
 }

@@ -184,6 +184,6 @@ fn a_card_that_contradicts_the_weights_is_refused() {
     other.architecture = "nnunet-v2".to_owned();
     assert!(load(other).err().expect("another network").to_string().contains("found nnunet-v2"));
     let small = load(fixture::card(&["lung"], &[4, 64])).unwrap();
-    assert!(Generator::new(small).err().expect("too small").to_string().contains("run.resize"));
-    assert_eq!(Generator::new(load(fixture::card(&["lung"], &[])).unwrap()).unwrap().masks(), ["lung"]);
+    assert!(Generator::new(small, &fixture::engine()).err().expect("too small").to_string().contains("run.resize"));
+    assert_eq!(Generator::new(load(fixture::card(&["lung"], &[])).unwrap(), &fixture::engine()).unwrap().masks(), ["lung"]);
 }

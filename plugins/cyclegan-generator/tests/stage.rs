@@ -86,6 +86,16 @@ unsafe extern "C" fn progress(_: *mut c_void, done: u64, total: u64) {
     assert!(done <= total);
 }
 
+unsafe extern "C" fn service(ctx: *mut c_void, name: Str, request: Str, out: *mut Str) -> i32 {
+    // SAFETY: as in `checkpoint`.
+    unsafe {
+        assert_eq!(name.text(), Some("gantry.kernels/1"));
+        site(ctx).reports.lock().unwrap().push(request.text().unwrap().to_owned());
+        *out = Str::new(b"{}");
+    }
+    status::OK
+}
+
 unsafe extern "C" fn cancelled(_: *mut c_void) -> i32 {
     0
 }
@@ -101,7 +111,7 @@ const HOST: Host = Host {
     allocate: None,
     emit: None,
     reserve: None,
-    service: None,
+    service: Some(service),
     extension: None,
 };
 

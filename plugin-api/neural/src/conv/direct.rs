@@ -5,7 +5,7 @@ use super::phases::Phases;
 use crate::blocked::buffer::Target;
 use crate::blocked::{Blocked, Cells, Partial, Shape, Statistics, rows_partial};
 use crate::engine::Engine;
-use crate::kernels::{Block, CELL, Kernel, LANES, PANELS, Step, runs};
+use crate::kernels::{Block, CELL, Element, Kernel, LANES, PANELS, Step, runs};
 use rayon::prelude::*;
 
 /// Phases with their packed weights.
@@ -20,6 +20,9 @@ pub(super) struct Rows {
     pub first: usize,
     pub count: usize,
 }
+
+/// Steps whose f32 products are summed in one chain; sums of chains round less than one long chain does.
+const CHAIN: usize = 18;
 
 /// Rows a task takes: enough tasks for many threads, few enough that weights are read seldom.
 fn rows_per_task(rows: usize) -> usize {
@@ -79,6 +82,7 @@ impl Direct {
         let layout = input.layout();
         let kernel = Kernel::of(engine.isa(), input.entry.element);
         let pixel_stride = self.phases.stride[2] * CELL;
+        let chain = if input.entry.element == Element::F32 { CHAIN } else { usize::MAX };
         let [depth, height, width] = out.size;
         let lattice_height = height.div_ceil(self.phases.step[1]);
         kernel.task(|| {
@@ -102,7 +106,7 @@ impl Direct {
                             + phase.origin[2])
                             * LANES;
                         runs(pixels, kernel.pixels(pixel_stride), |first, pixels| {
-                            let block = Block {
+                            let mut block = Block {
                                 steps,
                                 offset: from + first * pixel_stride,
                                 pixel_stride,
@@ -114,12 +118,18 @@ impl Direct {
                                 out_stride: self.phases.step[2] * LANES,
                                 panel_stride: out.pixels() * LANES,
                                 bias: packed.bias[set * PANELS * LANES..].as_ptr(),
+                                accumulate: false,
                                 scale: packed.scale[set * PANELS * LANES..].as_ptr(),
                             };
-                            // SAFETY: the engine's instruction set is there. `Conv::forward` checked that the border
+                            // The engine's instruction set is there. `Conv::forward` checked that the border
                             // holds every tap of every lattice point; buffers end in 64 spare cells. The rows of this
                             // task are its own, in all blocks.
-                            unsafe { kernel.run(&block) };
+                            for chain in steps.chunks(chain).chain(steps.is_empty().then_some(&steps[..])) {
+                                block.steps = chain;
+                                // SAFETY: see above.
+                                unsafe { kernel.run(&block) };
+                                block.accumulate = true;
+                            }
                         });
                     }
                 }

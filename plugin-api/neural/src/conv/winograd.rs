@@ -216,6 +216,7 @@ impl Winograd {
                             out_stride: LANES,
                             panel_stride: tiles * LANES,
                             bias: no_bias.as_ptr(),
+                            accumulate: false,
                             scale: no_bias.as_ptr(),
                         };
                         // SAFETY: the instruction set is the engine's; cells and sums lie in this task's own buffers,

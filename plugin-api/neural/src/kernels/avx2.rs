@@ -37,9 +37,9 @@ macro_rules! element {
                     for (pixel, sums) in sums.into_iter().enumerate() {
                         for (half, $done) in sums.into_iter().enumerate() {
                             let at = panel * LANES + half * 8;
-                            let $bias = _mm256_loadu_ps(block.bias.add(at));
-                            let $scale = block.scale.wrapping_add(at);
                             let out = block.out.add(pixel * block.out_stride + panel * block.panel_stride + half * 8);
+                            let $bias = _mm256_loadu_ps(if block.accumulate { out } else { block.bias.add(at) });
+                            let $scale = block.scale.wrapping_add(at);
                             _mm256_storeu_ps(out, $finish);
                         }
                     }

@@ -41,9 +41,10 @@ macro_rules! element {
                     }
                     for (pixel, sums) in sums.into_iter().enumerate() {
                         for (panel, $done) in sums.into_iter().enumerate() {
-                            let $bias = _mm512_loadu_ps(block.bias.add(panel * 16));
-                            let $scale = block.scale.wrapping_add(panel * 16);
                             let out = block.out.add(pixel * block.out_stride + panel * block.panel_stride);
+                            let base = if block.accumulate { out } else { block.bias.add(panel * 16) };
+                            let $bias = _mm512_loadu_ps(base);
+                            let $scale = block.scale.wrapping_add(panel * 16);
                             _mm512_storeu_ps(out, $finish);
                         }
                     }

@@ -93,6 +93,8 @@ pub(crate) struct Block<'a> {
     pub panel_stride: usize,
     /// One value per channel of the panels, added to the sum.
     pub bias: *const f32,
+    /// Whether the sum is added to what the output holds instead; for f32 alone.
+    pub accumulate: bool,
     /// For u8: what turns the integer sum into physical units, per channel of the panels.
     pub scale: *const f32,
 }
@@ -147,6 +149,7 @@ impl Kernel {
     pub(crate) unsafe fn run(&self, block: &Block<'_>) {
         debug_assert!((1..=self.pixels(block.pixel_stride)).contains(&block.pixels));
         debug_assert!((1..=PANELS).contains(&block.panels));
+        debug_assert!(!(block.accumulate && (self.tiles || block.steps.is_empty())));
         if block.steps.is_empty() {
             // SAFETY: the caller's contract.
             return unsafe { bias_alone(block) };

@@ -95,7 +95,8 @@ unsafe fn run<T: Product>(block: &Block<'_>) {
                 let out = block.out.add(pixel * block.out_stride + panel * block.panel_stride);
                 for (lane, sum) in sums.into_iter().enumerate() {
                     let at = panel * LANES + lane;
-                    out.add(lane).write(T::finish(sum, || block.scale.add(at).read(), block.bias.add(at).read()));
+                    let base = if block.accumulate { out.add(lane) } else { block.bias.add(at) };
+                    out.add(lane).write(T::finish(sum, || block.scale.add(at).read(), base.read()));
                 }
             }
         }
