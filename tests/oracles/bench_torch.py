@@ -23,7 +23,7 @@ Sizes above are the defaults. Further fields of every request:
 The answer is {"seconds": [...], "flops": 2 x multiplications of the convolutions}, or {"error": text}. A model stays built
 and warm for later requests that ask for the same one. Conversion of weights and input to dtype and memory format is not
 timed. Instruction sets are restricted when the server is started, through ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY
-(AVX2: "AVX2" and "avx2"; AVX-512 without matrix units: "AVX512_CORE_VNNI" and "avx512").
+(AVX2: "AVX2" and "avx2"; AVX-512 without matrix units: "AVX512_CORE_BF16" and "avx512").
 """
 
 import argparse
