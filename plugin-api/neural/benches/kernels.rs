@@ -1,4 +1,4 @@
-//! Kernels by themselves: `cargo bench -p gantry-neural`. Throughput counts multiplications and additions.
+//! Kernels by themselves: `cargo bench --workspace --bench kernels`. Throughput counts multiplications and additions.
 //!
 //! Each runs on one thread and on two, with every instruction set of the machine. Comparisons with others, in turns and
 //! with errors, are made by `inference-bench`.

@@ -11,6 +11,9 @@
 //! fused multiply-adds, adds the chains, then adds that to the tile; to nearest even, subnormal numbers are zero on the
 //! way in and out. The payload of a NaN is not specified here.
 //!
+//! A signal costs about 10 us on a virtual machine; tile instructions that directly follow each other share one, and then
+//! cost about half a microsecond each.
+//!
 //! Linux on x86-64 alone; elsewhere the crate is empty.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![deny(unsafe_code)]

@@ -154,3 +154,33 @@ pub fn table(contest: &mut Contest<'_>, rounds: usize, peaks: &mut Peaks) -> Res
     println!("\n{}, {:.1} GFLOP, {rounds} alternating rounds\n\n{table}", contest.title, contest.operations / 1e9);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let of = |all: &[f64]| Times::of(all.to_vec());
+        assert_eq!((of(&[3.0, 1.0, 2.0]).median, of(&[4.0, 1.0, 2.0, 3.0]).median), (2.0, 2.5));
+        assert_eq!(of(&[3.0, 1.0, 2.0]).least, 1.0);
+    }
+
+    #[test]
+    fn differences() -> Result<(), String> {
+        let reference = vec![0.0; 2000];
+        let mut found = vec![0.5; 2000];
+        found[7] = -3.0;
+        found[8] = 2.0;
+        found[9] = 1.0;
+        let difference = Difference::between(&found, &reference)?;
+        // 99.9 % of 2000 are all but the two largest.
+        assert_eq!((difference.most, difference.max), (1.0, 3.0));
+        assert!((difference.mean - (1997.0 * 0.5 + 6.0) / 2000.0).abs() < 1e-12);
+        assert_eq!(difference.text(200.0), "100.450 200.000 600.000");
+        assert!(Difference::between(&found[1..], &reference).is_err());
+        found[0] = f32::NAN;
+        assert!(Difference::between(&found, &reference).is_err());
+        Ok(())
+    }
+}

@@ -164,3 +164,37 @@ macro_rules! tiles {
 
 tiles!(amx_bf16, "tdpbf16ps");
 tiles!(amx_int8, "tdpbusd");
+
+#[cfg(test)]
+mod tests {
+    use gantry_amx_emulator::{AmxEmulator, Tiles};
+
+    use super::*;
+
+    #[test]
+    fn peaks_are_those_of_a_processor() {
+        for units in Units::ALL {
+            let peak = units.peak(1);
+            // Between a tenth of an operation per cycle and a thousand times what any core does today.
+            assert!(peak.is_none_or(|peak| (1e8..1e17).contains(&peak)), "{units:?}: {peak:?}");
+        }
+        let f32_units = Units::of_f32(Isa::best());
+        assert!(f32_units.is_none_or(|units| units.peak(1).is_some()), "no peak for {f32_units:?}");
+    }
+
+    /// Where the processor has no tiles, their loops are at least known to be legal and to run as often as they say.
+    #[test]
+    fn loops_of_tiles_execute_what_is_counted() {
+        if AmxEmulator::install() == Tiles::Native {
+            assert!(Units::AmxBf16.peak(1) > Units::Avx512.peak(1));
+            return;
+        }
+        for chain in [amx_bf16, amx_int8] {
+            let before = AmxEmulator::executed();
+            // SAFETY: the emulator executes tile instructions.
+            unsafe { chain(25) };
+            // Four products a round, and configuration and release.
+            assert_eq!(AmxEmulator::executed() - before, 4 * 25 + 2);
+        }
+    }
+}

@@ -91,3 +91,29 @@ fn norm(x: &Tensor) -> Result<Tensor> {
 fn sigmoid(x: &Tensor) -> Result<Tensor> {
     (x.neg()?.exp()? + 1.0)?.recip()
 }
+
+#[cfg(test)]
+mod tests {
+    use cyclegan_generator::network::{DucosyGenerator, Sizes};
+    use gantry_neural::{ComputeDevice, NetworkWeights};
+    use gantry_tests::recipe;
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_same_network() -> Result<()> {
+        for cbam in [true, false] {
+            let sizes = [("width", 64), ("cin", 2), ("blocks", 1), ("cbam", i64::from(cbam))];
+            let weights = recipe::generator("plain", sizes);
+            let input = Tensor::from_vec(recipe::uniform("input", 2 * 24 * 16), (1, 2, 24, 16), &Device::Cpu)?;
+            let plain = PlainGenerator::new(&weights, 1, cbam)?.forward(&input)?;
+            let tensors = NetworkWeights::new(weights, ComputeDevice::Cpu).expect("weights");
+            let ours = DucosyGenerator::new(tensors, Sizes { blocks: 1, cbam })?;
+            let ours = ours.forward(&input, &mut |_, _, _| Ok(()))?;
+            assert_eq!(plain.dims(), ours.dims());
+            let worst = (plain - ours)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(worst < 1e-4, "{worst:e}");
+        }
+        Ok(())
+    }
+}

@@ -126,3 +126,26 @@ impl TorchMode {
         question
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_by_name() -> Result<(), String> {
+        let mode: TorchMode = "bf16-last@avx512".parse()?;
+        assert_eq!((mode.dtype.as_str(), mode.last, mode.isa), ("bf16", true, Some(Isa::Avx512)));
+        let question = mode.complete(&json!({ "case": "conv2d" }));
+        assert_eq!(question, json!({ "case": "conv2d", "dtype": "bf16", "memory_format": "channels_last" }));
+        for wrong in ["fp16", "fp32-first", "fp32@sse9", ""] {
+            assert!(wrong.parse::<TorchMode>().is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_interpreter_without_pytorch_is_told() {
+        let why = TorchServer::start("false", 1, None).err().expect("`false` is no Python");
+        assert!(why.contains("false cannot run bench_torch.py"), "{why}");
+    }
+}
