@@ -165,10 +165,7 @@ impl Engine {
 ///
 /// # Errors
 /// If the tensor is not f32 of rank 4 or 5 on the CPU, or `network` fails.
-pub fn whole_network(
-    input: &Tensor,
-    network: &dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>,
-) -> Result<Tensor> {
+pub fn whole_network(input: &Tensor, network: &dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>) -> Result<Tensor> {
     input.contiguous()?.apply_op1_no_bwd(&WholeNetwork(network))
 }
 

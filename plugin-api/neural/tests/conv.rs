@@ -171,8 +171,13 @@ fn kinds() -> impl Strategy<Value = (Kind, [usize; 3])> {
 fn cases() -> impl Strategy<Value = Case> {
     let channels = prop_oneof![Just(1usize), Just(3), Just(16), Just(33), 1usize..70];
     let size = (1usize..5, 3usize..12, 3usize..20).prop_map(|(d, h, w)| [d, h, w]);
-    let kernel = prop_oneof![Just([1usize, 3, 3]), Just([3, 3, 3]), Just([1, 1, 1]), Just([1, 7, 7]),
-        prop::array::uniform3(1usize..4)];
+    let kernel = prop_oneof![
+        Just([1usize, 3, 3]),
+        Just([3, 3, 3]),
+        Just([1, 1, 1]),
+        Just([1, 7, 7]),
+        prop::array::uniform3(1usize..4)
+    ];
     let edge = prop_oneof![Just(Edge::Zero), Just(Edge::Reflect), Just(Edge::Replicate)];
     (kinds(), (1usize..3, prop::collection::vec(channels, 1..3), 1usize..50), size, kernel, edge, any::<(bool, u32)>())
         .prop_map(|((kind, stride), (pictures, inputs, outputs), size, kernel, edge, (first, seed))| {

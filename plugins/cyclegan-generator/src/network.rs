@@ -50,12 +50,7 @@ impl DucosyGenerator {
     ///
     /// # Errors
     /// If a tensor is missing, of another rank, or left over.
-    pub fn new(
-        engine: &Engine,
-        mut weights: NetworkWeights,
-        sizes: Sizes,
-        calibration: &Calibration,
-    ) -> Result<Self> {
+    pub fn new(engine: &Engine, mut weights: NetworkWeights, sizes: Sizes, calibration: &Calibration) -> Result<Self> {
         let mut layers = Layers { engine, weights: &mut weights, calibration };
         let plain = ConvConfig { statistics: true, padding: [0, 1, 1], ..ConvConfig::default() };
         let down = ConvConfig { stride: [1, 2, 2], ..plain };
@@ -67,10 +62,7 @@ impl DucosyGenerator {
             stem: layers.conv("model.1", ConvConfig { first: true, ..wide })?,
             down: [layers.conv("model.4", down)?, layers.conv("model.7", down)?],
             blocks: (10..after).map(|at| ResidualBlock::new(&mut layers, at, sizes.cbam)).collect::<Result<_>>()?,
-            up: [
-                layers.conv(&format!("model.{}", after + 1), up)?,
-                layers.conv(&format!("model.{}", after + 5), up)?,
-            ],
+            up: [layers.conv(&format!("model.{}", after + 1), up)?, layers.conv(&format!("model.{}", after + 5), up)?],
             head: layers.conv(&format!("model.{}", after + 9), ConvConfig { statistics: false, ..wide })?,
         };
         weights.finish()?;
@@ -212,8 +204,7 @@ struct ResidualBlock {
 
 impl ResidualBlock {
     fn new(layers: &mut Layers<'_>, at: usize, cbam: bool) -> Result<Self> {
-        let config =
-            ConvConfig { padding: [0, 1, 1], edge: Edge::Reflect, statistics: true, ..ConvConfig::default() };
+        let config = ConvConfig { padding: [0, 1, 1], edge: Edge::Reflect, statistics: true, ..ConvConfig::default() };
         Ok(Self {
             first: layers.conv(&format!("model.{at}.block.1"), config)?,
             second: layers.conv(&format!("model.{at}.block.5"), config)?,
@@ -243,7 +234,8 @@ impl ResidualBlock {
         let Shape { pictures, channels, size: [_, height, width] } = branch.shape();
         let gains = attention.channel_gate(statistics(&branch)?, pictures, channels)?;
         trace("channel-gate", &|| {
-            let gates: Vec<f32> = gains.chunks(channels.next_multiple_of(BLOCK)).flat_map(|g| &g[..channels]).copied().collect();
+            let gates: Vec<f32> =
+                gains.chunks(channels.next_multiple_of(BLOCK)).flat_map(|g| &g[..channels]).copied().collect();
             Tensor::from_vec(gates, (pictures, channels, 1, 1), &Device::Cpu)
         })?;
         let gated = norm.gain(&gains);

@@ -185,5 +185,8 @@ fn a_card_that_contradicts_the_weights_is_refused() {
     assert!(load(other).err().expect("another network").to_string().contains("found nnunet-v2"));
     let small = load(fixture::card(&["lung"], &[4, 64])).unwrap();
     assert!(Generator::new(small, &fixture::engine()).err().expect("too small").to_string().contains("run.resize"));
-    assert_eq!(Generator::new(load(fixture::card(&["lung"], &[])).unwrap(), &fixture::engine()).unwrap().masks(), ["lung"]);
+    assert_eq!(
+        Generator::new(load(fixture::card(&["lung"], &[])).unwrap(), &fixture::engine()).unwrap().masks(),
+        ["lung"]
+    );
 }

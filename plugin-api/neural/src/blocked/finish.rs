@@ -259,7 +259,8 @@ impl Job<'_> {
         for sub in 0..self.group {
             let block = cell_block * self.group + sub;
             let missing = block >= shape.blocks();
-            let from = (picture * shape.blocks() + block) * self.input.block_stride() + (z * height + y) * width * LANES;
+            let from =
+                (picture * shape.blocks() + block) * self.input.block_stride() + (z * height + y) * width * LANES;
             let affine = (!missing).then(|| self.finish.block(picture, block));
             let gate = self.finish.gate.map(|gate| &gate[picture * shape.pixels() + (z * height + y) * width..]);
             let line = |data: &[f32]| data[from..from + width * LANES].as_ptr();
@@ -292,9 +293,7 @@ impl Job<'_> {
                             (Element::F32, _) => Form::Single,
                             (Element::Bf16, 0) => Form::Brain,
                             (Element::Bf16, _) => Form::Remainder,
-                            (Element::U8, _) => {
-                                Form::Byte { inverse: 1.0 / entry.scale, zero: f32::from(entry.zero) }
-                            }
+                            (Element::U8, _) => Form::Byte { inverse: 1.0 / entry.scale, zero: f32::from(entry.zero) },
                         };
                         // SAFETY: as above; the output holds as many cells.
                         unsafe { finish_row(self.isa, &Row { out, form, ..*source }) };
@@ -311,9 +310,8 @@ impl Job<'_> {
         let Some((copies, cells, start)) = destinations else { return };
         let layout = &copies.layout;
         for part in 0..copies.entry.parts() {
-            let at = |z: usize, y: usize| {
-                part * layout.part_bytes + start + z * layout.plane_bytes + y * layout.row_bytes
-            };
+            let at =
+                |z: usize, y: usize| part * layout.part_bytes + start + z * layout.plane_bytes + y * layout.row_bytes;
             let first = at(copies.planes[z][0], copies.rows[y][0]);
             // SAFETY: as above.
             let row = unsafe { std::slice::from_raw_parts_mut(cells.at(first), layout.row_bytes) };

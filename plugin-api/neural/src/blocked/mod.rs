@@ -17,8 +17,8 @@ pub use cells::{Cells, Edge, Entry};
 pub use finish::Finish;
 pub use pixels::pixel_gate;
 pub(crate) use planes::Window;
-pub(crate) use statistics::{Partial, rows_partial};
 pub use statistics::Statistics;
+pub(crate) use statistics::{Partial, rows_partial};
 
 use crate::kernels::LANES;
 use buffer::{Buffer, Store};

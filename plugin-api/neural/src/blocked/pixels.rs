@@ -18,8 +18,9 @@ impl Blocked {
         let (shape, pixels) = (self.shape, self.shape.pixels());
         let width = shape.size[2];
         let rows = pixels / width;
-        let affine: Vec<[[f32; LANES]; 3]> =
-            (0..shape.pictures * shape.blocks()).map(|at| finish.block(at / shape.blocks(), at % shape.blocks())).collect();
+        let affine: Vec<[[f32; LANES]; 3]> = (0..shape.pictures * shape.blocks())
+            .map(|at| finish.block(at / shape.blocks(), at % shape.blocks()))
+            .collect();
         let pooled: Vec<Vec<f32>> = (0..shape.pictures * rows)
             .into_par_iter()
             .with_min_len(4)

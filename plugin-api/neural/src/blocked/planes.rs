@@ -90,12 +90,7 @@ impl Cells {
     }
 
     /// Cells whose rows without border are written by `fill(part, [picture, block, z, y], row)`.
-    fn rows(
-        store: &Store,
-        shape: Shape,
-        entry: &Entry,
-        fill: impl Fn(usize, [usize; 4], &mut [u8]) + Sync,
-    ) -> Self {
+    fn rows(store: &Store, shape: Shape, entry: &Entry, fill: impl Fn(usize, [usize; 4], &mut [u8]) + Sync) -> Self {
         let mut cells = Self::take(store, shape, *entry);
         let layout = cells.layout();
         let out = Target(cells.data.as_mut_ptr());
@@ -103,8 +98,7 @@ impl Cells {
         let rows = entry.parts() * shape.pictures * layout.blocks * depth * height;
         (0..rows).into_par_iter().with_min_len(4).for_each(|row| {
             // SAFETY: every iteration owns one padded row.
-            let bytes =
-                unsafe { std::slice::from_raw_parts_mut(out.at(row * layout.row_bytes), layout.row_bytes) };
+            let bytes = unsafe { std::slice::from_raw_parts_mut(out.at(row * layout.row_bytes), layout.row_bytes) };
             let (y, rest) = (row % height, row / height);
             let (z, rest) = (rest % depth, rest / depth);
             let (block, rest) = (rest % layout.blocks, rest / layout.blocks);

@@ -67,7 +67,11 @@ unsafe fn row_partial_body<L: Lanes>(row: *const f32, pixels: usize) -> Partial 
         let (mut max, mut min) = (L::splat(f32::NEG_INFINITY), L::splat(f32::INFINITY));
         for at in 0..pixels {
             let x = L::load(row.add(at * LANES));
-            if at % 2 == 0 { even = even.add(x) } else { odd = odd.add(x) }
+            if at % 2 == 0 {
+                even = even.add(x)
+            } else {
+                odd = odd.add(x)
+            }
             // `max` and `min` give their second operand where one is NaN; the mean shows NaN anyway.
             max = max.max(x);
             min = min.min(x);
@@ -133,8 +137,7 @@ impl Statistics {
         for picture in 0..pictures {
             for task in 0..tasks {
                 for block in 0..blocks {
-                    partials[picture * blocks + block]
-                        .merge(&parts[(picture * tasks + task) * blocks + block]);
+                    partials[picture * blocks + block].merge(&parts[(picture * tasks + task) * blocks + block]);
                 }
             }
         }

@@ -31,9 +31,8 @@ impl Columns {
         let config = ConvConfig { kind: Kind::Plain, ..ConvConfig::default() };
         let phases = Phases::new(&config, [depth, height, 1])?;
         // Of one output the columns lie `outputs` lanes apart, so that the sum over a row runs through all lanes alike.
-        let column = |lane: usize, input: usize, tap: usize| {
-            weight(lane % outputs, input, tap * width + lane / outputs)
-        };
+        let column =
+            |lane: usize, input: usize, tap: usize| weight(lane % outputs, input, tap * width + lane / outputs);
         let packed = vec![Packed::new(entry, outputs * width, inputs, depth * height, &column, &[])];
         Ok(Self { direct: Direct { phases, packed }, outputs, width })
     }

@@ -159,9 +159,7 @@ impl Direct {
                             + (at_z * height + first) * width)
                             * LANES;
                         // SAFETY: rows of this task, written above.
-                        all.merge(&unsafe {
-                            rows_partial(engine.isa(), target.at(from), count, width * LANES, width)
-                        });
+                        all.merge(&unsafe { rows_partial(engine.isa(), target.at(from), count, width * LANES, width) });
                     }
                 }
                 all

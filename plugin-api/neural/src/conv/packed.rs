@@ -92,8 +92,7 @@ impl Packed {
         if entry.element == Element::U8 {
             for output in 0..outputs {
                 scale[output] *= entry.scale;
-                padded_bias[output] -=
-                    (f64::from(scale[output]) * f64::from(entry.zero) * sums[output] as f64) as f32;
+                padded_bias[output] -= (f64::from(scale[output]) * f64::from(entry.zero) * sums[output] as f64) as f32;
             }
         }
         Self { data, blocks, bias: padded_bias, scale }

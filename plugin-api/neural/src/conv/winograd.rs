@@ -344,8 +344,8 @@ fn partials(
         .map(|block| {
             let mut all = Partial::NONE;
             for plane in first_plane..first_plane + planes {
-                let from = ((picture * out.blocks() + block) * out.pixels() + (plane * out.size[1] + y) * out.size[2])
-                    * LANES;
+                let from =
+                    ((picture * out.blocks() + block) * out.pixels() + (plane * out.size[1] + y) * out.size[2]) * LANES;
                 let row = out.size[2];
                 // SAFETY: rows of this chunk, written by its task.
                 all.merge(&unsafe { rows_partial(engine.isa(), target.at(from), rows, row * LANES, row) });

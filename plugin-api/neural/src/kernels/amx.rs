@@ -119,7 +119,10 @@ macro_rules! products {
             unsafe {
                 match (block.pixels > 16, block.panels == 2) {
                     (true, true) => tile_loop!(
-                        block, fixed, out, out_bytes,
+                        block,
+                        fixed,
+                        out,
+                        out_bytes,
                         [
                             "mov {weight}, [{fixed} + 32]",
                             "tileloadd tmm0, [{weight} + {cell}*1]",
@@ -151,7 +154,10 @@ macro_rules! products {
                         ]
                     ),
                     (true, false) => tile_loop!(
-                        block, fixed, out, out_bytes,
+                        block,
+                        fixed,
+                        out,
+                        out_bytes,
                         [
                             "mov {weight}, [{fixed} + 32]",
                             "tileloadd tmm0, [{weight} + {cell}*1]",
@@ -172,7 +178,10 @@ macro_rules! products {
                         ]
                     ),
                     (false, true) => tile_loop!(
-                        block, fixed, out, out_bytes,
+                        block,
+                        fixed,
+                        out,
+                        out_bytes,
                         [
                             "mov {weight}, [{fixed} + 32]",
                             "tileloadd tmm0, [{weight} + {cell}*1]",
@@ -193,7 +202,10 @@ macro_rules! products {
                         ]
                     ),
                     (false, false) => tile_loop!(
-                        block, fixed, out, out_bytes,
+                        block,
+                        fixed,
+                        out,
+                        out_bytes,
                         ["mov {weight}, [{fixed} + 32]", "tileloadd tmm0, [{weight} + {cell}*1]",],
                         [
                             "tileloadd tmm6, [{weight} + {weight_bytes}*1]",

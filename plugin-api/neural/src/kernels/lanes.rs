@@ -216,8 +216,7 @@ impl Lanes for Two {
         // SAFETY: the trait's contract.
         unsafe {
             let limited = self.max(Self::splat(0.0)).min(Self::splat(255.0));
-            let words =
-                _mm256_packus_epi32(_mm256_cvtps_epi32(limited.0[0]), _mm256_cvtps_epi32(limited.0[1]));
+            let words = _mm256_packus_epi32(_mm256_cvtps_epi32(limited.0[0]), _mm256_cvtps_epi32(limited.0[1]));
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
             let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.cast(), bytes);
