@@ -210,9 +210,13 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 fn close(case: &Case, precision: Precision, isa: Isa, tolerance: f64) -> Result<(), TestCaseError> {
-    let engine = Engine::new(isa, precision).unwrap();
+    close_with(case, &Engine::new(isa, precision).unwrap(), tolerance)
+}
+
+fn close_with(case: &Case, engine: &Engine, tolerance: f64) -> Result<(), TestCaseError> {
+    let (isa, precision) = (engine.isa(), engine.precision());
     let input = case.input();
-    let (got, size) = case.run(&engine, &input).unwrap();
+    let (got, size) = case.run(engine, &input).unwrap();
     let reference = case.reference(&input, size);
     prop_assert_eq!(got.len(), reference.len());
     // Winograd's error is that of the tile, so it is measured against the largest sum of sizes.
@@ -291,6 +295,69 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// The matrix unit, or the emulator where the machine has none.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles {
+    use super::*;
+    use gantry_amx_emulator::{AmxEmulator, Tiles};
+
+    fn engine(precision: Precision) -> Engine {
+        AmxEmulator::install();
+        // SAFETY: tile instructions are executed by the processor or the emulator; what else the kernels use is AVX-512.
+        unsafe { Engine::assuming(Isa::Amx, precision) }
+    }
+
+    fn small() -> impl Strategy<Value = Case> {
+        cases().prop_map(|case| Case { pictures: 1, size: case.size.map(|side| side.min(9)), ..case })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn three_products_are_fp32_grade(case in small()) {
+            if Isa::best() >= Isa::Avx512 {
+                close_with(&case, &engine(Precision::F32x3), 3e-5)?;
+            }
+        }
+
+        #[test]
+        fn bf16_is_the_definition_within_its_rounding(case in small()) {
+            if Isa::best() >= Isa::Avx512 {
+                close_with(&case, &engine(Precision::Bf16), 8e-3)?;
+            }
+        }
+
+        #[test]
+        fn int8_is_what_other_instructions_make_of_it(case in small()) {
+            let case = Case { config: ConvConfig { activation: Some(1.0), ..case.config }, ..case };
+            if Isa::best() >= Isa::Avx512 {
+                let input = case.input();
+                let (tiles, _) = case.run(&engine(Precision::Int8), &input).unwrap();
+                let other = Engine::new(Isa::Avx512, Precision::Int8).unwrap();
+                prop_assert_eq!(tiles, case.run(&other, &input).unwrap().0);
+            }
+        }
+    }
+
+    /// Rows longer than two tiles, an odd number of panels, and steps of two.
+    #[test]
+    fn long_rows_and_odd_panels() {
+        if Isa::best() < Isa::Avx512 {
+            return;
+        }
+        for (width, outputs, stride) in [(32, 16, 1), (33, 48, 1), (70, 33, 2), (16, 32, 3), (100, 5, 1)] {
+            let config = ConvConfig { stride: [1, 1, stride], padding: [0, 1, 1], ..ConvConfig::default() };
+            let size = [1, 2, width];
+            let case = Case { config, pictures: 1, inputs: vec![40], outputs, size, kernel: [1, 3, 3], seed: 7 };
+            close_with(&case, &engine(Precision::F32x3), 3e-5).unwrap();
+            close_with(&case, &engine(Precision::Bf16), 8e-3).unwrap();
+        }
+        let native = AmxEmulator::install() == Tiles::Native;
+        assert!(native || AmxEmulator::executed() > 0, "the kernels did not use tiles");
     }
 }
 

@@ -65,6 +65,7 @@ impl Phases {
             let (low, high) = reach.fold((0, 0), |(low, high), at| (at.min(low), at.max(high)));
             halo[axis] = match config.kind {
                 Kind::Plain => pad,
+                Kind::Enlarged { axes } if !axes[axis] => pad,
                 _ => low.unsigned_abs().max(high.unsigned_abs()),
             };
             axes.push(taps);
