@@ -15,7 +15,8 @@ pub enum Precision {
     /// As exact as fp32 for practical purposes, by other means: three bf16 products on the matrix unit (16 bits of
     /// mantissa), or Winograd's transforms in fp32.
     F32x3,
-    /// Weights and activations rounded to bf16, sums in fp32.
+    /// Weights and activations rounded to bf16, sums in fp32; where there is no matrix unit, layers for which Winograd's
+    /// transforms in fp32 are faster are computed so.
     Bf16,
     /// Weights of 8 bits per output channel and activations of 8 bits, calibrated per layer, sums in integers; layers
     /// without calibration in bf16.
@@ -93,11 +94,6 @@ impl Engine {
     /// Whether products are made by the matrix unit.
     pub(crate) fn tiles(&self) -> bool {
         self.isa == Isa::Amx
-    }
-
-    /// Whether 3 x 3 convolutions in f32 may take Winograd's way.
-    pub(crate) fn winograd(&self) -> bool {
-        self.precision == Precision::F32x3
     }
 
     pub(crate) fn store(&self) -> &Store {

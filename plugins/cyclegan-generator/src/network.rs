@@ -96,6 +96,31 @@ impl DucosyGenerator {
         })
     }
 
+    /// Largest absolute value of what enters each convolution while `input` goes through, for `int8`. The first and the
+    /// last layer are left out: they cost little and their errors are seen most.
+    ///
+    /// # Errors
+    /// As [`DucosyGenerator::forward`].
+    pub fn calibrate(&self, input: &Tensor) -> Result<Calibration> {
+        let after = 10 + self.blocks.len();
+        let mut largest = Calibration::new();
+        self.forward(input, &mut |at, what, x| {
+            let key = match (at, what) {
+                (3, "norm-relu") => "model.4".to_owned(),
+                (6, "norm-relu") => "model.7".to_owned(),
+                (at, "inner") => format!("model.{at}.block.5"),
+                (at, "norm-relu") if at == after + 3 => format!("model.{}", after + 5),
+                (9, "norm-relu") | (_, "residual") if at + 1 < after => format!("model.{}.block.1", at + 1),
+                (9, "norm-relu") | (_, "residual") => format!("model.{}", after + 1),
+                _ => return Ok(()),
+            };
+            let values = x()?.flatten_all()?.to_vec1::<f32>()?;
+            largest.insert(key, values.iter().fold(0f32, |m, x| m.max(x.abs())));
+            Ok(())
+        })?;
+        Ok(largest)
+    }
+
     fn run(&self, planes: &[f32], shape: Shape, trace: &Report<'_>) -> Result<(Vec<f32>, Shape)> {
         let engine = &self.engine;
         let mut x = self.stem.forward_planes(planes, shape)?;
@@ -222,7 +247,9 @@ impl ResidualBlock {
         trace: &dyn Fn(&'static str, &dyn Fn() -> Result<Tensor>) -> Result<()>,
     ) -> Result<(gantry_neural::Cells, Blocked)> {
         let inner = self.first.forward(&[cells])?;
-        let cells = engine.cells(&instance_norm(&inner)?.relu(), &inner, self.second.entry())?;
+        let norm = instance_norm(&inner)?.relu();
+        trace("inner", &|| tensor(&engine.blocked(&norm, &inner)?))?;
+        let cells = engine.cells(&norm, &inner, self.second.entry())?;
         drop(inner);
         let branch = self.second.forward(&[&cells])?;
         drop(cells);

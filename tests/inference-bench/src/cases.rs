@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::str::FromStr;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use cyclegan_generator::network::{DucosyGenerator, Sizes};
-use gantry_neural::{ComputeDevice, Conv2d, Conv2dConfig, NetworkWeights, Padding, Workers};
+use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
+use gantry_neural::{ComputeDevice, Conv, ConvConfig, Engine, NetworkWeights, Precision, Workers, whole_network};
 use gantry_plugin::Isa;
 use gantry_tests::fixture::npy;
 use gantry_tests::recipe;
@@ -35,33 +36,79 @@ pub struct Setting<'a> {
     pub slices: usize,
     /// Whether plain Candle takes part.
     pub candle: bool,
+    /// Gantry.
+    pub ways: &'a [Way],
     /// PyTorch.
     pub rivals: &'a Rivals,
     /// Where weights and inputs for PyTorch are written.
     pub folder: &'a Path,
 }
 
-/// The published generator (9 blocks, attention, two masks) on slices of `edge` x `edge`.
+/// A precision on an instruction set, written `f32x3` or `f32x3@avx2`.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub precision: Precision,
+    pub isa: Isa,
+}
+
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (precision, isa) = text.split_once('@').unwrap_or((text, "auto"));
+        let isa = Isa::chosen(isa).map_err(words)?;
+        Precision::named(precision).map(|precision| Self { precision, isa }).ok_or_else(|| format!("`{precision}`?"))
+    }
+}
+
+impl Way {
+    fn engine(self) -> Result<Engine, String> {
+        Engine::new(self.isa, self.precision).map_err(words)
+    }
+
+    fn name(self) -> String {
+        format!("Gantry {} {}", self.precision, self.isa)
+    }
+
+    /// The units that the precision is meant for; Winograd's transforms may get more out of them than their peak.
+    fn units(self) -> Option<Units> {
+        match self.precision {
+            Precision::F32x3 if self.isa == Isa::Amx => Some(Units::AmxBf16),
+            Precision::F32 | Precision::F32x3 => Units::of_f32(self.isa),
+            Precision::Bf16 => Units::of_bf16(self.isa),
+            Precision::Int8 => Units::of_int8(self.isa),
+        }
+    }
+}
+
+/// The published generator (9 blocks, attention, no masks) on slices of `edge` x `edge`.
 pub fn generator<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, String> {
     let sizes = Sizes { blocks: 9, cbam: true };
-    let channels = 3;
+    let channels = 1;
     let hyper = [("width", 64), ("cin", channels as i64), ("blocks", sizes.blocks as i64), ("cbam", 1)];
     let weights = recipe::generator("bench", hyper);
     let input = slice(channels, edge);
     let question = json!({ "case": "generator", "size": [edge, edge], "channels": channels, "blocks": sizes.blocks });
     let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
     let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
-    // A precision and an instruction set, once the network takes them, make one contestant each.
-    let network = DucosyGenerator::new(in_candle(weights.clone())?, sizes).map_err(words)?;
-    let best = gantry_plugin::Isa::best();
-    contestants.push(setting.ours(format!("Gantry f32 {best}"), Units::of_f32(best), input.clone(), move |x| {
-        network.forward(x, &mut |_, _, _| Ok(()))
-    }));
+    let mut calibration = Calibration::new();
+    if setting.ways.iter().any(|way| way.precision == Precision::Int8) {
+        let engine = Engine::new(Isa::best(), Precision::F32).map_err(words)?;
+        let exact = DucosyGenerator::new(&engine, in_candle(weights.clone())?, sizes, &calibration).map_err(words)?;
+        calibration = exact.calibrate(&input).map_err(words)?;
+    }
+    for way in setting.ways {
+        let engine = way.engine()?;
+        let network = DucosyGenerator::new(&engine, in_candle(weights.clone())?, sizes, &calibration).map_err(words)?;
+        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
+            network.forward(x, &mut |_, _, _| Ok(()))
+        }));
+    }
     contestants.extend(rivals);
     if setting.candle {
         let plain = PlainGenerator::new(&weights, sizes.blocks, sizes.cbam).map_err(words)?;
         contestants
-            .push(setting.ours("plain Candle".to_owned(), Units::of_f32(best), input, move |x| plain.forward(x)));
+            .push(setting.ours("plain Candle".to_owned(), Units::of_f32(Isa::best()), input, move |x| plain.forward(x)));
     }
     let title = format!("9-block generator, {edge} x {edge}{}, {} threads", setting.of_slices(), setting.threads);
     Ok(setting.contest(title, operations, contestants, WINDOWS))
@@ -77,12 +124,16 @@ pub fn conv2d<'a>(setting: &Setting<'a>, channels: usize, edge: usize) -> Result
     let mut tensors = in_candle(weights)?;
     let [weight, bias] = ["weight", "bias"].map(|key| tensors.take(key).map_err(words));
     let (weight, bias) = (weight?, bias?);
-    let config = Conv2dConfig { padding: Padding::Zero(1), ..Conv2dConfig::default() };
-    for isa in gantry_neural::Isa::all() {
-        let conv = Conv2d::new(&weight, Some(&bias), config).map_err(words)?.with_isa(isa);
-        let named = Isa::named(&format!("{isa:?}").to_lowercase());
-        let units = named.and_then(Units::of_f32);
-        contestants.push(setting.ours(format!("Gantry f32 {isa:?}"), units, input.clone(), move |x| conv.forward(x)));
+    let config = ConvConfig { padding: [0, 1, 1], activation: Some(1.0), ..ConvConfig::default() };
+    for way in setting.ways {
+        let engine = way.engine()?;
+        let conv = Conv::new(&engine, &weight, Some(&bias), &[], config).map_err(words)?;
+        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
+            whole_network(x, &|planes, shape| {
+                let out = conv.forward_planes(planes, shape)?;
+                Ok((out.to_planes(), out.shape()))
+            })
+        }));
     }
     contestants.extend(rivals);
     if setting.candle {

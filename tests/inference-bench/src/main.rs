@@ -61,6 +61,9 @@ struct Arguments {
     /// Edge of the generator's slice in pixels.
     #[arg(long, default_value_t = 512)]
     size: usize,
+    /// Gantry: f32, f32x3, bf16 or int8, @avx512 or @avx2 for a restricted instruction set.
+    #[arg(long, value_delimiter = ',', default_value = "f32,f32x3,bf16,int8")]
+    ours: Vec<cases::Way>,
     /// PyTorch: fp32 or bf16, -last for channels last, @avx512 or @avx2 for a restricted instruction set. Errors are
     /// distances to the first.
     #[arg(long, value_delimiter = ',', default_value = "fp32,fp32-last,bf16-last")]
@@ -95,6 +98,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         threads,
         slices,
         candle: !arguments.no_candle,
+        ways: &arguments.ours,
         rivals: &rivals,
         folder: folder.path(),
     };

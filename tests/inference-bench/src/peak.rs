@@ -45,6 +45,15 @@ impl Units {
         }
     }
 
+    /// The fastest units for bytes of an instruction set on this machine; those for f32 where it has no others.
+    pub fn of_int8(isa: Isa) -> Option<Self> {
+        match isa {
+            Isa::Amx => Some(Self::AmxInt8),
+            Isa::Avx512 if IsaFeatures::found().has_avx512_vnni() => Some(Self::Avx512Vnni),
+            other => Self::of_f32(other),
+        }
+    }
+
     /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {

@@ -94,8 +94,8 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use cyclegan_generator::network::{DucosyGenerator, Sizes};
-    use gantry_neural::{ComputeDevice, NetworkWeights};
+    use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
+    use gantry_neural::{ComputeDevice, Engine, Isa, NetworkWeights, Precision};
     use gantry_tests::recipe;
 
     use super::*;
@@ -108,7 +108,8 @@ mod tests {
             let input = Tensor::from_vec(recipe::uniform("input", 2 * 24 * 16), (1, 2, 24, 16), &Device::Cpu)?;
             let plain = PlainGenerator::new(&weights, 1, cbam)?.forward(&input)?;
             let tensors = NetworkWeights::new(weights, ComputeDevice::Cpu).expect("weights");
-            let ours = DucosyGenerator::new(tensors, Sizes { blocks: 1, cbam })?;
+            let engine = Engine::new(Isa::best(), Precision::F32)?;
+            let ours = DucosyGenerator::new(&engine, tensors, Sizes { blocks: 1, cbam }, &Calibration::new())?;
             let ours = ours.forward(&input, &mut |_, _, _| Ok(()))?;
             assert_eq!(plain.dims(), ours.dims());
             let worst = (plain - ours)?.abs()?.max_all()?.to_scalar::<f32>()?;

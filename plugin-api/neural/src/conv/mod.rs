@@ -135,7 +135,12 @@ impl Conv {
         bias.resize(outputs.next_multiple_of(LANES), 0.0);
 
         let phases = Phases::new(&config, kernel)?;
+        let winograd = engine.winograd(&config, kernel, channels);
         let mut entry = engine.entry(config.activation);
+        if winograd.is_some() && entry.element == Element::Bf16 && config.kind == Kind::Plain && !engine.tiles() {
+            // Without a matrix unit a quarter of the products in fp32 is faster than all of them in bf16.
+            entry.element = Element::F32;
+        }
         entry.halo = phases.halo;
         entry.edge = phases.edge;
         let taps: usize = kernel.iter().product();
@@ -171,22 +176,8 @@ impl Conv {
             };
             let packed = packed(&given);
             let direct = Direct { phases, packed };
-            let enlarged = match config.kind {
-                Kind::Enlarged { axes: [false, rows, columns] } => Some([rows, columns]),
-                Kind::Plain if config.stride == [1; 3] => Some([false; 2]),
-                _ => None,
-            };
-            let fits = |axis: usize, enlarged: bool| !enlarged || config.padding[axis] == 1;
-            match enlarged {
-                Some([rows, columns])
-                    if engine.winograd()
-                        && entry.element == Element::F32
-                        && kernel[1..] == [3, 3]
-                        && fits(1, rows)
-                        && fits(2, columns)
-                        && channels >= LANES =>
-                {
-                    let enlarged = [rows, columns];
+            match winograd {
+                Some(enlarged) if entry.element == Element::F32 => {
                     Route::Winograd(Box::new(Winograd::new(&entry, outputs, &inputs, kernel[0], enlarged, &at, direct)))
                 }
                 _ => Route::Direct(direct),
@@ -275,6 +266,18 @@ impl Conv {
 }
 
 impl Engine {
+    /// Whether a convolution may take Winograd's way: the axes `[height, width]` that are enlarged on it.
+    fn winograd(&self, config: &ConvConfig, kernel: [usize; 3], channels: usize) -> Option<[bool; 2]> {
+        let axes = match config.kind {
+            Kind::Plain if config.stride == [1; 3] => [false; 2],
+            Kind::Enlarged { axes: [false, rows, columns] } => [rows, columns],
+            _ => return None,
+        };
+        let reads = |axis: usize| !axes[axis] || config.padding[axis + 1] == 1;
+        let fits = kernel[1..] == [3, 3] && reads(0) && reads(1) && channels >= LANES;
+        (self.precision() != Precision::F32 && fits).then_some(axes)
+    }
+
     /// What a layer of this engine takes, without its border.
     fn entry(&self, activation: Option<f32>) -> Entry {
         let (element, split) = match (self.precision(), activation) {
