@@ -53,7 +53,8 @@ impl DucosyGenerator {
     pub fn new(engine: &Engine, mut weights: NetworkWeights, sizes: Sizes, calibration: &Calibration) -> Result<Self> {
         let mut layers = Layers { engine, weights: &mut weights, calibration };
         let plain = ConvConfig { statistics: true, padding: [0, 1, 1], ..ConvConfig::default() };
-        let down = ConvConfig { stride: [1, 2, 2], ..plain };
+        // What enters comes out of a ReLU, but for residual blocks after the first and what follows the last.
+        let down = ConvConfig { stride: [1, 2, 2], not_negative: true, ..plain };
         let up = ConvConfig { kind: Kind::Enlarged { axes: [false, true, true] }, ..plain };
         let wide = ConvConfig { padding: [0, 3, 3], edge: Edge::Reflect, ..plain };
         let after = 10 + sizes.blocks;
@@ -62,7 +63,10 @@ impl DucosyGenerator {
             stem: layers.conv("model.1", ConvConfig { first: true, ..wide })?,
             down: [layers.conv("model.4", down)?, layers.conv("model.7", down)?],
             blocks: (10..after).map(|at| ResidualBlock::new(&mut layers, at, sizes.cbam)).collect::<Result<_>>()?,
-            up: [layers.conv(&format!("model.{}", after + 1), up)?, layers.conv(&format!("model.{}", after + 5), up)?],
+            up: [
+                layers.conv(&format!("model.{}", after + 1), ConvConfig { not_negative: sizes.blocks == 0, ..up })?,
+                layers.conv(&format!("model.{}", after + 5), ConvConfig { not_negative: true, ..up })?,
+            ],
             head: layers.conv(&format!("model.{}", after + 9), ConvConfig { statistics: false, ..wide })?,
         };
         weights.finish()?;
@@ -231,8 +235,8 @@ impl ResidualBlock {
     fn new(layers: &mut Layers<'_>, at: usize, cbam: bool) -> Result<Self> {
         let config = ConvConfig { padding: [0, 1, 1], edge: Edge::Reflect, statistics: true, ..ConvConfig::default() };
         Ok(Self {
-            first: layers.conv(&format!("model.{at}.block.1"), config)?,
-            second: layers.conv(&format!("model.{at}.block.5"), config)?,
+            first: layers.conv(&format!("model.{at}.block.1"), ConvConfig { not_negative: at == 10, ..config })?,
+            second: layers.conv(&format!("model.{at}.block.5"), ConvConfig { not_negative: true, ..config })?,
             attention: cbam.then(|| Cbam::new(layers, at)).transpose()?,
         })
     }

@@ -100,15 +100,16 @@ pub fn generator<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, 
     for way in setting.ways {
         let engine = way.engine()?;
         let network = DucosyGenerator::new(&engine, in_candle(weights.clone())?, sizes, &calibration).map_err(words)?;
-        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
-            network.forward(x, &mut |_, _, _| Ok(()))
-        }));
+        contestants.push(
+            setting.ours(way.name(), way.units(), input.clone(), move |x| network.forward(x, &mut |_, _, _| Ok(()))),
+        );
     }
     contestants.extend(rivals);
     if setting.candle {
         let plain = PlainGenerator::new(&weights, sizes.blocks, sizes.cbam).map_err(words)?;
-        contestants
-            .push(setting.ours("plain Candle".to_owned(), Units::of_f32(Isa::best()), input, move |x| plain.forward(x)));
+        contestants.push(
+            setting.ours("plain Candle".to_owned(), Units::of_f32(Isa::best()), input, move |x| plain.forward(x)),
+        );
     }
     let title = format!("9-block generator, {edge} x {edge}{}, {} threads", setting.of_slices(), setting.threads);
     Ok(setting.contest(title, operations, contestants, WINDOWS))

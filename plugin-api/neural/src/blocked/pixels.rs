@@ -67,39 +67,36 @@ for_lanes! {
 #[inline(always)]
 unsafe fn pool_row_body<L: Lanes>(job: &Pool<'_>, out: &mut [f32]) {
     let (means, maxima) = out.split_at_mut(job.pixels);
-    for at in 0..job.pixels {
-        // SAFETY: the caller's contract.
-        let (sums, largest) = unsafe {
-            let (mut sum, mut max) = (L::splat(0.0), L::splat(f32::NEG_INFINITY));
-            for (block, affine) in job.affine.iter().enumerate() {
-                let [mean, scale, shift] = affine.each_ref().map(|values| L::load(values.as_ptr()));
+    // Block by block, so that memory is read in order; the lanes' sums and maxima of the row wait in the cache.
+    let mut sums = vec![[0f32; LANES]; job.pixels];
+    let mut largest = vec![[f32::NEG_INFINITY; LANES]; job.pixels];
+    for (block, affine) in job.affine.iter().enumerate() {
+        let missing = ((block + 1) * LANES).saturating_sub(job.channels);
+        // Lanes beyond the channels are no pixels: they add nothing to a maximum.
+        let beyond: [f32; LANES] =
+            std::array::from_fn(|lane| if lane + missing < LANES { f32::INFINITY } else { f32::NEG_INFINITY });
+        // SAFETY: the caller's contract; the row's buffers hold `pixels` times 16 lanes.
+        unsafe {
+            let [mean, scale, shift] = affine.each_ref().map(|values| L::load(values.as_ptr()));
+            let beyond = L::load(beyond.as_ptr());
+            for (at, (sum, largest)) in sums.iter_mut().zip(&mut largest).enumerate() {
                 let x = L::load(job.input.add(block * job.block_stride + at * LANES));
                 let y = x.sub(mean).mul(scale).add(shift);
-                sum = sum.add(y);
-                if (block + 1) * LANES <= job.channels {
-                    max = max.max(y);
-                } else {
-                    // Lanes beyond the channels are no pixels.
-                    let mut lanes = [f32::NEG_INFINITY; LANES];
-                    y.store(lanes.as_mut_ptr());
-                    lanes[job.channels - block * LANES..].fill(f32::NEG_INFINITY);
-                    max = max.max(L::load(lanes.as_ptr()));
-                }
+                L::load(sum.as_ptr()).add(y).store(sum.as_mut_ptr());
+                L::load(largest.as_ptr()).max(beyond.min(y)).store(largest.as_mut_ptr());
             }
-            let (mut sums, mut largest) = ([0f32; LANES], [0f32; LANES]);
-            sum.store(sums.as_mut_ptr());
-            max.store(largest.as_mut_ptr());
-            (sums, largest)
-        };
+        }
+    }
+    for ((mean, maximum), (sums, largest)) in means.iter_mut().zip(maxima).zip(sums.iter_mut().zip(&mut largest)) {
         // In halves, as a tree: the order is the same for every instruction set.
-        let mut sums = sums;
         for half in [8, 4, 2, 1] {
             for lane in 0..half {
                 sums[lane] += sums[lane + half];
+                largest[lane] = if largest[lane] > largest[lane + half] { largest[lane] } else { largest[lane + half] };
             }
         }
-        means[at] = sums[0] / job.channels as f32;
-        maxima[at] = largest.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m });
+        *mean = sums[0] / job.channels as f32;
+        *maximum = largest[0];
     }
 }
 

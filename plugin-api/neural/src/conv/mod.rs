@@ -52,6 +52,8 @@ pub struct ConvConfig {
     pub first: bool,
     /// Largest absolute value of the input, for `int8`; without it the layer is computed in bf16.
     pub activation: Option<f32>,
+    /// Whether the input has no negative values, as after a ReLU: `int8` then has twice as many steps for it.
+    pub not_negative: bool,
     /// Whether the mean, variance and extremes of the output's channels are wanted.
     pub statistics: bool,
 }
@@ -65,6 +67,7 @@ impl Default for ConvConfig {
             edge: Edge::Zero,
             first: false,
             activation: None,
+            not_negative: false,
             statistics: false,
         }
     }
@@ -136,7 +139,7 @@ impl Conv {
 
         let phases = Phases::new(&config, kernel)?;
         let winograd = engine.winograd(&config, kernel, channels);
-        let mut entry = engine.entry(config.activation);
+        let mut entry = engine.entry(&config);
         if winograd.is_some() && entry.element == Element::Bf16 && config.kind == Kind::Plain && !engine.tiles() {
             // Without a matrix unit a quarter of the products in fp32 is faster than all of them in bf16.
             entry.element = Element::F32;
@@ -279,8 +282,8 @@ impl Engine {
     }
 
     /// What a layer of this engine takes, without its border.
-    fn entry(&self, activation: Option<f32>) -> Entry {
-        let (element, split) = match (self.precision(), activation) {
+    fn entry(&self, config: &ConvConfig) -> Entry {
+        let (element, split) = match (self.precision(), config.activation) {
             (Precision::F32, _) => (Element::F32, false),
             (Precision::F32x3, _) if self.tiles() => (Element::Bf16, true),
             (Precision::F32x3, _) => (Element::F32, false),
@@ -292,8 +295,8 @@ impl Engine {
             split,
             halo: [0; 3],
             edge: [Edge::Zero; 3],
-            scale: activation.map_or(1.0, |largest| largest / 127.0),
-            zero: 128,
+            scale: config.activation.map_or(1.0, |largest| largest / if config.not_negative { 255.0 } else { 127.0 }),
+            zero: if config.not_negative { 0 } else { 128 },
         }
     }
 }
