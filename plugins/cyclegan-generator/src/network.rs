@@ -12,6 +12,7 @@ use candle_core::{Device, Result, Tensor};
 use gantry_neural::{
     Blocked, Conv, ConvConfig, Edge, Engine, Finish, Kind, NetworkWeights, Shape, Statistics, pixel_gate, whole_network,
 };
+use rayon::prelude::*;
 
 /// Added to the variance by every instance normalisation.
 const EPS: f64 = 1e-5;
@@ -170,7 +171,7 @@ impl DucosyGenerator {
         let x = self.head.forward(&[&cells])?;
         trace(after + 9, "conv", &|| tensor(&x))?;
         let mut out = x.to_planes();
-        out.iter_mut().for_each(|x| *x = x.tanh());
+        out.par_iter_mut().with_min_len(4096).for_each(|x| *x = x.tanh());
         let dims = dims(x.shape());
         trace(after + 10, "tanh", &|| Tensor::from_slice(&out, dims, &Device::Cpu))?;
         Ok((out, x.shape()))
@@ -260,7 +261,7 @@ impl ResidualBlock {
         let norm = instance_norm(&branch)?;
         trace("branch", &|| tensor(&engine.blocked(&norm, &branch)?))?;
         let Some(attention) = &self.attention else {
-            return engine.cells_and_blocked(&norm.add(trunk), &branch, next);
+            return engine.cells_and_blocked(&norm.adding(trunk), &branch, next);
         };
         let Shape { pictures, channels, size: [_, height, width] } = branch.shape();
         let gains = attention.channel_gate(statistics(&branch)?, pictures, channels)?;
@@ -273,7 +274,7 @@ impl ResidualBlock {
         trace("channel-attention", &|| tensor(&engine.blocked(&gated, &branch)?))?;
         let maps = engine.pool_channels(&gated, &branch)?;
         let gate = pixel_gate(&maps, 2, [height, width], &attention.spatial)?;
-        engine.cells_and_blocked(&gated.gate(&gate).add(trunk), &branch, next)
+        engine.cells_and_blocked(&gated.gate(&gate).adding(trunk), &branch, next)
     }
 }
 

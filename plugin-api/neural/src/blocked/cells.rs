@@ -57,13 +57,15 @@ pub struct Cells {
     pub(crate) shape: Shape,
     pub(crate) entry: Entry,
     pub(crate) data: Buffer,
+    /// Groups of every cell that hold something, where it does not follow from the channels.
+    pub(crate) groups: Option<usize>,
 }
 
 impl Cells {
     /// Memory for `shape`, not yet written.
     pub(crate) fn take(store: &Store, shape: Shape, entry: Entry) -> Self {
         let layout = Layout::new(shape, &entry);
-        Self { shape, entry, data: store.take(layout.part_bytes * entry.parts()) }
+        Self { shape, entry, data: store.take(layout.part_bytes * entry.parts()), groups: None }
     }
 
     /// Shape without the border.

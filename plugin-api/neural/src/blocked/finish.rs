@@ -109,7 +109,7 @@ impl<'a> Finish<'a> {
     }
 
     /// Adds `other` before the activation.
-    pub fn add(mut self, other: &'a Blocked) -> Self {
+    pub fn adding(mut self, other: &'a Blocked) -> Self {
         self.addend = Some(other);
         self
     }
@@ -344,14 +344,9 @@ impl Job<'_> {
 
 /// A mirrored border must be smaller than the picture.
 pub(crate) fn check_halo(size: [usize; 3], entry: &Entry) -> Result<()> {
-    for axis in 0..3 {
-        if entry.edge[axis] == super::Edge::Reflect && entry.halo[axis] >= size[axis].max(1) {
-            bail!(
-                "a reflected border of {} px needs more than {} px, the picture has {}",
-                entry.halo[axis],
-                entry.halo[axis],
-                size[axis]
-            )
+    for ((edge, halo), size) in entry.edge.into_iter().zip(entry.halo).zip(size) {
+        if edge == super::Edge::Reflect && halo >= size.max(1) {
+            bail!("a reflected border of {halo} px needs more than {halo} px, the picture has {size}")
         }
     }
     Ok(())

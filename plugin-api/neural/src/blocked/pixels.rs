@@ -107,7 +107,8 @@ unsafe fn pool_row_body<L: Lanes>(job: &Pool<'_>, out: &mut [f32]) {
 pub fn pixel_gate(maps: &[f32], channels: usize, [height, width]: [usize; 2], kernel: &[f32]) -> Result<Vec<f32>> {
     let side = (kernel.len() / channels.max(1)).isqrt();
     let pixels = height * width;
-    if side % 2 == 0 || side * side * channels != kernel.len() || pixels == 0 || maps.len() % (channels * pixels) != 0 {
+    let odd = side * side * channels == kernel.len() && !side.is_multiple_of(2);
+    if !odd || pixels == 0 || !maps.len().is_multiple_of(channels * pixels) {
         bail!("pixel gate: kernel of {} elements over {channels} maps of {height} x {width}", kernel.len())
     }
     let pad = side / 2;

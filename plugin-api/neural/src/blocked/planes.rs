@@ -47,11 +47,11 @@ impl Cells {
         }))
     }
 
-    /// The pixels under a kernel as channels, `[C][kD][kH][kW]`, of planes `[N][C][D][H][W]` bordered by `pad` of
-    /// `edge`: a convolution of few channels becomes one of a single pixel, without lanes that hold nothing.
+    /// The pixels under each row of a kernel as one cell per channel, of planes `[N][C][D][H][W]`: a convolution of few
+    /// channels becomes one over the kernel's rows, without lanes that hold nothing.
     ///
-    /// `entry` is that of the single-pixel convolution, whose border is empty.
-    pub(crate) fn unfolded(
+    /// `entry` is that of the convolution of kernel `[kD, kH, 1]`, whose border has no columns.
+    pub(crate) fn kernel_rows(
         store: &Store,
         planes: &[f32],
         shape: Shape,
@@ -62,31 +62,28 @@ impl Cells {
             bail!("{} elements are not {shape:?}", planes.len())
         }
         check_halo(shape.size, &Entry { halo: window.pad, edge: [window.edge; 3], ..*entry })?;
-        let taps: usize = window.kernel.iter().product();
-        let size = window.output(shape.size)?;
-        let unfolded = Shape { channels: shape.channels * taps, size, ..shape };
-        let per_cell = entry.element.channels();
-        let [_, height, width] = shape.size;
-        Ok(Self::rows(store, unfolded, entry, |part, [picture, block, z, y], row| {
-            row.fill(entry.zero_byte());
-            for lane in 0..per_cell.min(unfolded.channels - block * per_cell) {
-                let (channel, tap) = ((block * per_cell + lane) / taps, (block * per_cell + lane) % taps);
-                let [_, kh, kw] = window.kernel;
-                let offset = [tap / (kh * kw), tap / kw % kh, tap % kw];
-                let source = |axis: usize, at: usize| {
-                    let at = at * window.stride[axis] + offset[axis];
-                    window.edge.source(at, window.pad[axis], shape.size[axis])
-                };
-                let (Some(z), Some(y)) = (source(0, z), source(1, y)) else { continue };
-                let from = (picture * shape.channels + channel) * shape.pixels() + (z * height + y) * width;
-                let line = &planes[from..from + width];
-                for (x, cell) in row.chunks_exact_mut(CELL).enumerate() {
-                    if let Some(x) = source(2, x) {
-                        entry.put(line[x], part, cell, lane);
-                    }
-                }
+        let [depth, height, width] = shape.size;
+        let kernel = window.kernel[2];
+        let across = window.output(shape.size)?[2];
+        let rows =
+            Shape { channels: shape.channels * entry.element.channels(), size: [depth, height, across], ..shape };
+        let bytes = CELL / entry.element.channels();
+        let mut cells = Self::rows(store, rows, entry, |part, [picture, channel, z, y], row| {
+            let from = (picture * shape.channels + channel) * shape.pixels() + (z * height + y) * width;
+            let source = &planes[from..from + width];
+            let mut line = vec![0u8; (width + 2 * window.pad[2]) * bytes];
+            for (at, to) in line.chunks_exact_mut(bytes).enumerate() {
+                let x = window.edge.source(at, window.pad[2], width).map_or(0.0, |x| source[x]);
+                entry.put(x, part, to, 0);
             }
-        }))
+            row.fill(entry.zero_byte());
+            for (x, cell) in row.chunks_exact_mut(CELL).enumerate() {
+                let from = x * window.stride[2] * bytes;
+                cell[..kernel * bytes].copy_from_slice(&line[from..from + kernel * bytes]);
+            }
+        });
+        cells.groups = Some(kernel.div_ceil(entry.element.group()));
+        Ok(cells)
     }
 
     /// Cells whose rows without border are written by `fill(part, [picture, block, z, y], row)`.

@@ -177,7 +177,7 @@ pub(super) fn steps(inputs: &[&Cells], picture: usize, taps: &[[usize; 3]], pane
         let per_cell = input.entry.element.channels();
         for cell in 0..layout.blocks {
             let channels = per_cell.min(input.shape.channels - cell * per_cell);
-            let groups = channels.div_ceil(input.entry.element.group());
+            let groups = input.groups.unwrap_or(channels.div_ceil(input.entry.element.group()));
             for tap in taps {
                 let at = picture * layout.picture_bytes
                     + cell * layout.block_bytes

@@ -48,7 +48,8 @@ pub struct ConvConfig {
     pub padding: [usize; 3],
     /// What the border holds.
     pub edge: Edge,
-    /// Whether this is a network's first layer, which reads planes: few channels are then unfolded with their taps.
+    /// Whether this is a network's first layer, which reads planes: of few channels, each then gets cells that hold what
+    /// lies under a row of the kernel.
     pub first: bool,
     /// Largest absolute value of the input, for `int8`; without it the layer is computed in bf16.
     pub activation: Option<f32>,
@@ -92,8 +93,8 @@ pub struct Conv {
 enum Route {
     Direct(Direct),
     Winograd(Box<Winograd>),
-    /// The taps are channels already.
-    Unfolded(Direct, Window),
+    /// A cell holds what lies under a row of the kernel.
+    Rows(Direct, Window),
     /// The kernel's columns are output channels.
     Columns(Columns),
 }
@@ -156,15 +157,26 @@ impl Conv {
             dense[(first * b + second) * taps + element]
         };
         let plain = config.kind == Kind::Plain;
-        let unfolded = config.first && plain && inputs.len() == 1 && channels < entry.element.channels() / 2;
-        let columns = plain && !unfolded && kernel[2] > 1 && config.stride == [1; 3] && outputs * kernel[2] <= LANES;
-        let route = if unfolded {
+        let rows = config.first && plain && inputs.len() == 1 && channels < 8 && kernel[2] <= LANES;
+        let columns = plain && !rows && kernel[2] > 1 && config.stride == [1; 3] && outputs * kernel[2] <= LANES;
+        let route = if rows {
+            // One cell holds a row of the kernel.
             let window = Window { kernel, stride: config.stride, pad: config.padding, edge: config.edge };
-            entry = Entry { halo: [0; 3], edge: [Edge::Zero; 3], ..entry };
-            let all = channels * taps;
-            let weight = |output: usize, input: usize, _| dense[output * all + input];
-            let packed = vec![Packed::new(&entry, outputs, &[all], 1, &weight, &given)];
-            Route::Unfolded(Direct { phases: Phases::new(&ConvConfig::default(), [1; 3])?, packed }, window)
+            let rows = ConvConfig {
+                stride: [config.stride[0], config.stride[1], 1],
+                padding: [config.padding[0], config.padding[1], 0],
+                ..config
+            };
+            let phases = Phases::new(&rows, [kernel[0], kernel[1], 1])?;
+            entry = Entry { halo: phases.halo, edge: phases.edge, ..entry };
+            let lanes = entry.element.channels();
+            let weight = |output: usize, lane: usize, row: usize| match lane % lanes {
+                column if column < kernel[2] => at(output, lane / lanes, row * kernel[2] + column),
+                _ => 0.0,
+            };
+            let packed =
+                vec![Packed::new(&entry, outputs, &[channels * lanes], kernel[0] * kernel[1], &weight, &given)];
+            Route::Rows(Direct { phases, packed }, window)
         } else if columns {
             Route::Columns(Columns::new(&entry, outputs, &inputs, kernel, &at)?)
         } else {
@@ -207,7 +219,7 @@ impl Conv {
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
         match &self.route {
-            Route::Direct(direct) | Route::Unfolded(direct, _) => direct.bytes(),
+            Route::Direct(direct) | Route::Rows(direct, _) => direct.bytes(),
             Route::Winograd(winograd) => winograd.bytes(),
             Route::Columns(columns) => columns.bytes(),
         }
@@ -228,7 +240,7 @@ impl Conv {
     /// If the inputs are not those this convolution was made for, or the kernel is larger than they are.
     pub fn forward(&self, inputs: &[&Cells]) -> Result<Blocked> {
         let channels: Vec<usize> = inputs.iter().map(|input| input.shape.channels).collect();
-        if channels != self.inputs || matches!(self.route, Route::Unfolded(..)) {
+        if channels != self.inputs || matches!(self.route, Route::Rows(..)) {
             bail!("convolution: inputs of {:?} channels expected, got {channels:?}", self.inputs)
         }
         for input in inputs {
@@ -240,7 +252,7 @@ impl Conv {
         let out = self.output(inputs[0].shape)?;
         let (engine, statistics) = (&self.engine, self.config.statistics);
         Ok(match &self.route {
-            Route::Direct(direct) | Route::Unfolded(direct, _) => direct.forward(engine, inputs, out, statistics),
+            Route::Direct(direct) | Route::Rows(direct, _) => direct.forward(engine, inputs, out, statistics),
             Route::Winograd(winograd) => winograd.forward(engine, inputs, out, &self.bias, statistics),
             Route::Columns(columns) => columns.forward(engine, inputs, out, &self.bias, statistics),
         })
@@ -255,9 +267,9 @@ impl Conv {
             bail!("convolution: {:?} channels expected, got {}", self.inputs, shape.channels)
         }
         match &self.route {
-            Route::Unfolded(direct, window) => {
+            Route::Rows(direct, window) => {
                 let out = self.output(shape)?;
-                let cells = Cells::unfolded(self.engine.store(), planes, shape, &self.entry, window)?;
+                let cells = Cells::kernel_rows(self.engine.store(), planes, shape, &self.entry, window)?;
                 Ok(direct.forward(&self.engine, &[&cells], out, self.config.statistics))
             }
             _ => {
