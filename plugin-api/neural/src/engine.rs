@@ -156,16 +156,19 @@ impl Engine {
     }
 }
 
+/// A network over planes `[N][C][D][H][W]`: what comes out, and its shape.
+pub type Planes<'a> = dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)> + 'a;
+
 /// Runs `network` over a dense f32 tensor `[N, C, (D,) H, W]` as one Candle operation: planes go in and come out, and
 /// what lies between never becomes a tensor.
 ///
 /// # Errors
 /// If the tensor is not f32 of rank 4 or 5 on the CPU, or `network` fails.
-pub fn whole_network(input: &Tensor, network: &dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>) -> Result<Tensor> {
+pub fn whole_network(input: &Tensor, network: &Planes<'_>) -> Result<Tensor> {
     input.contiguous()?.apply_op1_no_bwd(&WholeNetwork(network))
 }
 
-struct WholeNetwork<'a>(&'a dyn Fn(&[f32], Shape) -> Result<(Vec<f32>, Shape)>);
+struct WholeNetwork<'a>(&'a Planes<'a>);
 
 impl CustomOp1 for WholeNetwork<'_> {
     fn name(&self) -> &'static str {

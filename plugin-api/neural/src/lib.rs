@@ -31,7 +31,7 @@ pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Shape, Statistics, pixel_
 pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
 pub use conv::{Conv, ConvConfig, Kind};
-pub use engine::{Engine, Precision, whole_network};
+pub use engine::{Engine, Planes, Precision, whole_network};
 pub use isa::Isa;
 pub use norm::{Activation, instance_norm};
 pub use pad::{Border, reflection_pad2d};
