@@ -9,12 +9,13 @@ use gantry_tests::toys;
 use serde_json::Value as Json;
 
 /// The verbs of the contract that have arrived, as `gantry --help` lists them.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "demo",
     "phantom",
     "run",
     "check",
     "test",
+    "bench",
     "graph",
     "inspect",
     "plugins",
@@ -28,7 +29,7 @@ const VERBS: [&str; 15] = [
 ];
 
 /// Verbs that arrive later: until then they do not exist.
-const LATER: [&str; 7] = ["deid", "conform", "new-plugin", "bench", "train", "metrics", "report"];
+const LATER: [&str; 6] = ["deid", "conform", "new-plugin", "train", "metrics", "report"];
 
 fn run(arguments: &[&str]) -> Ended {
     end(gantry().args(arguments))
@@ -351,4 +352,47 @@ fn the_demo_runs_resumes_and_leaves_others_alone() {
     assert!(demo(&folder).expect(0).stdout.contains("2 done before"));
     let other = demo(temp.path()).expect(2);
     assert!(other.stderr.contains("which no demo made"), "{}", other.stderr);
+}
+
+#[test]
+fn a_bench_says_where_time_and_memory_go_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    toys::pair(&temp.path().join("checkpoints"));
+    let demo = workspace().join("config/pipelines/demo.toml");
+    let scratch = temp.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let bench = |more: &[&str]| {
+        let mut command = gantry();
+        command.current_dir(temp.path()).env("TMPDIR", &scratch).arg("bench").arg(&demo);
+        command.args(["--checkpoints", "checkpoints", "--size", "32", "--slices", "9", "--repeat", "2"]);
+        end(command.args(more))
+    };
+    let found = json(&bench(&["--json"]).expect(0));
+    let nodes = found["nodes"].as_array().unwrap();
+    let node = |id: &str| nodes.iter().find(|n| n["node"] == id).unwrap_or_else(|| panic!("{id}: {found:#}"));
+    let networks: Vec<_> = nodes.iter().filter(|n| n["network"] == true).map(|n| n["stage"].clone()).collect();
+    assert_eq!(networks, ["cyclegan-generator", "cyclegan-generator"]);
+    for node in nodes {
+        assert!(node["seconds"].as_f64().unwrap() > 0.0 && node["share"].as_f64().unwrap() > 0.0, "{node}");
+    }
+    assert_eq!(node("soft")["slices"], 9);
+    assert!(node("soft")["peak_bytes"].as_u64().unwrap() >= 9 * 32 * 32 * 4);
+    let number = |key: &str| found[key].as_f64().unwrap();
+    // The networks are not overlapped by each other, so what is left of the case is everything else.
+    assert!((number("network_seconds") + number("other_seconds") - number("case_seconds")).abs() < 0.5);
+    assert!(number("case_seconds") < number("run_seconds") && (0.0..=1.0).contains(&number("other_share")));
+    assert!(number("peak_rss_bytes") > 1e6);
+    assert_eq!((&found["runs"], &found["cases"]), (&2.into(), &1.into()));
+
+    let words = bench(&[]).expect(0).stdout;
+    for word in ["soft", "slices/s", "everything else", "peak memory", "medians of 2 runs", "9 slices of 32 x 32"] {
+        assert!(words.contains(word), "{word}: {words}");
+    }
+    // A case that fails is no measurement.
+    let failed = bench(&["--set", "ncct.modality=MR"]);
+    assert!(failed.code != 0 && failed.stdout.is_empty(), "{failed:?}");
+    let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let here: Vec<_> = std::fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(here.len(), 2, "{here:?}");
 }

@@ -3,8 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, test, verify, weights,
-    worker,
+    bench, check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, test, verify,
+    weights, worker,
 };
 
 /// The plugin host for medical imaging pipelines.
@@ -29,6 +29,8 @@ pub enum Verb {
     Check(check::CheckArgs),
     /// Run a pipeline's `[[tests]]` on built-in phantoms
     Test(test::TestArgs),
+    /// Measure a chain node by node: time, slices a second, memory; leaves nothing behind
+    Bench(bench::BenchArgs),
     /// Draw a pipeline, each edge with what flows along it
     Graph(graph::GraphArgs),
     /// Show a stage's ports and parameters, a plugin, or a checkpoint's card

@@ -1,5 +1,6 @@
 //! The command line: one module for each verb. stdout carries results, stderr everything else.
 
+pub mod bench;
 pub mod check;
 pub mod command;
 pub mod completions;
@@ -40,6 +41,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
         Verb::Graph(args) => graph::run(&args).print(),
         Verb::Inspect(args) => inspect::run(&args).print(),
         Verb::Test(args) => test::run(&args).print(),
+        Verb::Bench(args) => bench::run(&args).print(),
         Verb::Plugins(args) => plugins::run(&args).print(),
         Verb::Series(args) => series::run(&args),
         Verb::Weights(args) => weights(&args).print(),

@@ -99,22 +99,21 @@ pub enum Device {
 /// Runs the verb.
 pub fn run(args: &RunArgs) -> Reply {
     let mut sources = Sources::new();
-    let text = match std::fs::read_to_string(&args.pipeline) {
-        Ok(text) => text,
-        Err(e) => return Reply::refuse(3, format!("{}: {e}", args.pipeline.display())),
-    };
-    let request = match request(args, text, &mut sources) {
-        Ok(request) => request,
-        Err(reply) => return reply,
-    };
-    let planned = match request.plan(&mut sources) {
-        Ok(planned) => planned,
-        Err(refused) => return refusal(refused, &sources, &args.places),
-    };
-    let pinned = match pinned(&planned) {
-        Ok(pinned) => pinned,
-        Err(reply) => return reply,
-    };
+    match plan(args, &mut sources) {
+        Ok((request, planned, options)) => execute(&request, &planned, &options, args.progress, &sources),
+        Err(refused) => refused,
+    }
+}
+
+/// Checks and plans what the command line asks for.
+///
+/// # Errors
+/// Why it is refused, with the exit code.
+pub fn plan(args: &RunArgs, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
+    let text = std::fs::read_to_string(&args.pipeline)
+        .map_err(|e| Reply::refuse(3, format!("{}: {e}", args.pipeline.display())))?;
+    let request = request(args, text, sources)?;
+    let planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.places))?;
     let options = RunOptions {
         inputs: args.input.clone(),
         output: args.output.clone(),
@@ -127,9 +126,9 @@ pub fn run(args: &RunArgs) -> Reply {
         include_derived: args.include_derived,
         stall: Duration::from_secs(args.stall),
         memory_limit: memory_limit(&planned.site, jobs(args, &planned.site)),
-        pinned,
+        pinned: pinned(&planned)?,
     };
-    execute(&request, &planned, &options, args.progress, &sources)
+    Ok((request, planned, options))
 }
 
 /// Runs a planned request and puts its end into words.

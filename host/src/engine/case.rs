@@ -1,16 +1,19 @@
-//! One case through the plan: segment by segment, from `begin` of the sources to the files of the sinks.
+//! One case through the plan: segment by segment, from `begin` of the sources to the files of the sinks. How the batches
+//! of a fused segment are driven stands in `lanes`.
+
+mod lanes;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use gantry_abi::v1::{self, dtype, kind, status};
 
 use super::boundary::{GeometryCell, ItemParts, Items, MapsRef, Window};
 use super::buffers::Buffer;
-use super::edge::Edge;
+use super::edge::{Edge, Shared};
 use super::failure::Failure;
 use super::kernels::Kernels;
 use super::node::{CallResult, CaseContext, Emission, Grown, LiveNode, NodeCall};
@@ -18,7 +21,7 @@ use super::opening;
 use super::scrutiny;
 use super::sink::SinkFiles;
 use crate::graph::{Link, Node};
-use crate::plan::{Plan, Segment};
+use crate::plan::Plan;
 use crate::registry::{Count, View};
 
 /// What a finished case measured.
@@ -28,6 +31,9 @@ pub struct NodeFigures {
     pub seconds: f64,
     /// Bytes of voxel buffers alive at the node's worst moment.
     pub peak_bytes: u64,
+    /// Slices the node walked; 0 where it walks none.
+    #[serde(default)]
+    pub slices: u64,
     /// Why the node produced nothing, where a case may lack its output.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub skipped: Option<String>,
@@ -42,20 +48,28 @@ pub struct CaseRun<'a> {
     live: &'a [LiveNode],
     context: &'a CaseContext<'a>,
     pool: &'a rayon::ThreadPool,
-    files: SinkFiles,
+    files: Mutex<SinkFiles>,
     /// `[node][output][element]`; empty until the node is opened.
     edges: Vec<Vec<Vec<Edge>>>,
-    /// Buffers of edges that live for one batch only.
-    batches: BTreeMap<Place, Arc<Buffer>>,
-    batch_z0: usize,
-    batch_depth: usize,
     /// Nodes whose `begin` was OK and whose `end` is owed.
     open: Vec<usize>,
-    figures: Vec<NodeFigures>,
+    figures: Mutex<Vec<NodeFigures>>,
 }
 
 /// Node, output, element.
 type Place = (usize, usize, usize);
+
+/// The slices that a segment walks in one step, and the buffers of edges that live for one step only.
+#[derive(Clone, Copy)]
+struct Batch<'b> {
+    buffers: &'b BTreeMap<Place, Arc<Buffer>>,
+    z0: usize,
+    /// Slices that the buffers have room for.
+    depth: usize,
+}
+
+/// The batch of calls outside fused segments: every edge is a volume.
+static WHOLE: Batch<'static> = Batch { buffers: &BTreeMap::new(), z0: 0, depth: 0 };
 
 /// The slices of one call: produced, and read (wider by the halo of a slab).
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +92,10 @@ struct Held<'a> {
     maps: Vec<v1::Map>,
     bytes: Vec<u8>,
     parts: Vec<u64>,
+    /// Text of a record or table, as it is now.
+    text: Arc<[u8]>,
+    /// Files that have arrived so far.
+    files: Vec<(String, Arc<[u8]>)>,
 }
 
 /// What one call of `process` gave.
@@ -101,13 +119,10 @@ impl<'a> CaseRun<'a> {
             live,
             context,
             pool,
-            files: SinkFiles::new(staging),
+            files: Mutex::new(SinkFiles::new(staging)),
             edges: vec![Vec::new(); count],
-            batches: BTreeMap::new(),
-            batch_z0: 0,
-            batch_depth: 0,
             open: Vec::new(),
-            figures: vec![NodeFigures::default(); count],
+            figures: Mutex::new(vec![NodeFigures::default(); count]),
         }
     }
 
@@ -122,18 +137,30 @@ impl<'a> CaseRun<'a> {
                 return Err(failure);
             }
         }
-        self.context.pulse.enter(super::pulse::IDLE);
-        let named = self.plan.graph.nodes.iter().zip(self.figures).map(|(n, f)| (n.id.clone(), f)).collect();
-        Ok((self.files, named))
+        self.context.pulse.enter(0, super::pulse::IDLE);
+        let figures = self.figures.into_inner().unwrap_or_else(|e| e.into_inner());
+        let named = self.plan.graph.nodes.iter().zip(figures).map(|(n, f)| (n.id.clone(), f)).collect();
+        Ok((self.files.into_inner().unwrap_or_else(|e| e.into_inner()), named))
+    }
+
+    /// Refuses to go on where the run was interrupted.
+    fn go_on(&self) -> Result<(), Failure> {
+        match self.context.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+            true => {
+                let said = ("cancelled".into(), "the run was interrupted".into());
+                Err(Failure::from_status(status::CANCELLED, Some(said)))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Changes the figures of a node.
+    fn note(&self, n: usize, change: impl FnOnce(&mut NodeFigures)) {
+        change(&mut self.figures.lock().unwrap_or_else(|e| e.into_inner())[n]);
     }
 
     fn segment(&mut self, s: usize) -> Result<(), Failure> {
-        if self.context.cancel.load(std::sync::atomic::Ordering::Relaxed) {
-            return Err(Failure::from_status(
-                status::CANCELLED,
-                Some(("cancelled".into(), "the run was interrupted".into())),
-            ));
-        }
+        self.go_on()?;
         let segment = &self.plan.segments[s];
         let mut halo = (0, 0);
         for &n in &segment.nodes {
@@ -152,7 +179,6 @@ impl<'a> CaseRun<'a> {
         for &n in &segment.nodes {
             self.end(n)?;
         }
-        self.batches.clear();
         for n in 0..self.edges.len() {
             if self.plan.last_read[n] <= s {
                 for edge in self.edges[n].iter_mut().flatten() {
@@ -220,10 +246,7 @@ impl<'a> CaseRun<'a> {
                             (z0, (s.z0 + s.len + s.above).min(depth) - z0)
                         }
                     };
-                    let maps = (0..edge.shape[0])
-                        .flat_map(|c| edge.maps.iter().skip(c * depth + z0).take(len))
-                        .copied()
-                        .collect();
+                    let maps = part_of(&edge.maps.read(), edge.shape[0], depth, z0, len);
                     let (mut bytes, mut parts) = (Vec::new(), Vec::new());
                     if spec.view != View::Pixels {
                         let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
@@ -246,6 +269,8 @@ impl<'a> CaseRun<'a> {
                         maps,
                         bytes,
                         parts,
+                        text: Arc::clone(&edge.bytes.read()),
+                        files: edge.files.read().clone(),
                     });
                 }
             }
@@ -253,7 +278,8 @@ impl<'a> CaseRun<'a> {
         Ok(held)
     }
 
-    fn items<'h>(&'h self, held: &'h [Held<'h>], voxels: bool) -> Items<'h> {
+    /// What a call is shown of its inputs: with the voxels of a batch, or without any.
+    fn items<'h>(&'h self, held: &'h [Held<'h>], batch: Option<Batch<'h>>) -> Items<'h> {
         let mut items = Items::new();
         for h in held {
             let [c, _, y, x] = h.edge.shape;
@@ -270,37 +296,27 @@ impl<'a> CaseRun<'a> {
                 channels: h.edge.channels.views(),
                 maps: MapsRef::Shared(&h.maps),
                 labels: h.edge.labels.views(),
-                bytes: if pictured { &h.bytes } else { &h.edge.bytes },
+                bytes: if pictured { &h.bytes } else { &h.text },
                 parts: &h.parts,
             };
             if h.edge.kind == kind::FILE {
-                for (name, bytes) in &h.edge.files {
+                for (name, bytes) in &h.files {
                     let file = ItemParts { name, bytes, maps: MapsRef::None, ..opening::bare(h.port, kind::FILE) };
                     items.push(file, None);
                 }
                 continue;
             }
-            let window =
-                (voxels && pictured && h.view != View::Headers).then(|| self.window(h.edge, h.place, h.z0)).flatten();
+            let shown = batch.filter(|_| pictured && h.view != View::Headers);
+            let window = shown.and_then(|batch| window(batch, h.edge, h.place, h.z0));
             items.push(parts, window);
         }
         items
     }
 
-    fn window<'h>(&'h self, edge: &'h Edge, place: Place, z0: usize) -> Option<Window<'h>> {
-        match &edge.volume {
-            Some(volume) => Some(Window { buffer: volume, depth: edge.shape[1], first: z0 }),
-            None => {
-                let buffer = self.batches.get(&place)?;
-                Some(Window { buffer, depth: self.batch_depth, first: z0 - self.batch_z0 })
-            }
-        }
-    }
-
     /// Opens a node for this case and sizes its outputs. Returns the halo it asks for.
     fn begin(&mut self, n: usize) -> Result<(usize, usize), Failure> {
         let node = self.node(n);
-        self.context.pulse.enter(n as u64);
+        self.context.pulse.enter(0, n as u64);
         let mut planned = opening::outputs(node, |link| self.edge(link).map(|(e, _)| e)).map_err(|f| f.at(&node.id))?;
         self.edges[n] = Vec::new();
         let resources = &node.entry.spec.resources;
@@ -316,7 +332,7 @@ impl<'a> CaseRun<'a> {
         }
         let declared = (needs.halo_below, needs.halo_above);
         let held = self.hold(n, None)?;
-        let inputs = self.items(&held, false);
+        let inputs = self.items(&held, None);
         let voxels = |(_, e): &(usize, &Edge)| matches!(e.kind, kind::IMAGE | kind::LABELS);
         let sized: Vec<(usize, usize, String)> = planned
             .iter()
@@ -343,7 +359,7 @@ impl<'a> CaseRun<'a> {
         let result = call.finish(status)?;
         drop((inputs, outputs));
         drop(held);
-        self.figures[n].seconds += seconds;
+        self.note(n, |f| f.seconds += seconds);
         self.open.push(n);
         if scribbled {
             return Err(scribble().at(&node.id));
@@ -356,11 +372,12 @@ impl<'a> CaseRun<'a> {
                 return Err(wrong(format!("output `{}` is required and was declared absent", node.outputs[o].port)));
             }
             if opened.absent {
-                self.figures[n].skipped = Some("absent in this case".to_owned());
+                self.note(n, |f| f.skipped = Some("absent in this case".to_owned()));
             }
             opening::settle(node, o, &mut planned[o][e], opened, cell).map_err(|f| f.at(&node.id))?;
         }
         self.edges[n] = planned;
+        self.note(n, |f| f.slices = self.depth(n).unwrap_or(0) as u64);
         self.publish(n, result.emitted)?;
         self.proved(n)?;
         if needs.halo_below > declared.0 || needs.halo_above > declared.1 {
@@ -429,41 +446,6 @@ impl<'a> CaseRun<'a> {
         Ok(())
     }
 
-    fn slices(&mut self, segment: &Segment) -> Result<(), Failure> {
-        let depth = segment.nodes.iter().filter_map(|&n| self.depth(n)).max().unwrap_or(0);
-        let batch = self.plan.batch.min(depth.max(1));
-        self.batch_depth = batch;
-        for &n in &segment.nodes {
-            self.volumes_for(n)?;
-            for (o, output) in self.edges[n].iter().enumerate() {
-                for (e, edge) in output.iter().enumerate() {
-                    if edge.volume.is_none() && matches!(edge.kind, kind::IMAGE | kind::LABELS) {
-                        let [c, _, y, x] = edge.shape;
-                        let len = c * batch * y * x * dtype::size(edge.dtype);
-                        let buffer = Buffer::new(len, scrutiny::poison(edge.dtype)).map_err(no_memory)?;
-                        self.batches.insert((n, o, e), Arc::new(buffer));
-                    }
-                }
-            }
-        }
-        let live = self.live_bytes();
-        let mut z0 = 0;
-        while z0 < depth {
-            self.batch_z0 = z0;
-            let len = batch.min(depth - z0);
-            for &n in &segment.nodes {
-                self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(live);
-                // Another volume of the segment may have fewer slices.
-                let len = len.min(self.depth(n).unwrap_or(depth).saturating_sub(z0));
-                if len > 0 {
-                    self.batch(n, z0, len)?;
-                }
-            }
-            z0 += len;
-        }
-        Ok(())
-    }
-
     /// Slices a node walks: of its first voxel input, else of its first voxel output.
     fn depth(&self, n: usize) -> Option<usize> {
         let inputs = self.node(n).inputs.iter().flat_map(|i| &i.links).filter_map(|l| self.edge(l)).map(|(e, _)| e);
@@ -471,71 +453,27 @@ impl<'a> CaseRun<'a> {
         inputs.chain(self.edges[n].iter().flatten()).find(voxels).map(|e| e.shape[1])
     }
 
-    fn batch(&mut self, n: usize, z0: usize, len: usize) -> Result<(), Failure> {
-        use crate::registry::manifest::Concurrency;
-        self.context.pulse.enter(n as u64);
-        let started = Instant::now();
-        let parallel = self.node(n).entry.spec.concurrency == Concurrency::Parallel;
-        let pieces = if parallel { self.context.threads.min(len).max(1) } else { 1 };
-        let produced = if pieces == 1 {
-            self.attempt(n, z0, len, self.context.threads)?
-        } else {
-            use rayon::prelude::*;
-            let cut = |i: usize| z0 + len * i / pieces;
-            let this = &*self;
-            let all: Result<Vec<Vec<_>>, Failure> = self.pool.install(|| {
-                (0..pieces).into_par_iter().map(|i| this.attempt(n, cut(i), cut(i + 1) - cut(i), 1)).collect()
-            });
-            all?.into_iter().flatten().collect()
-        };
-        self.figures[n].seconds += started.elapsed().as_secs_f64();
-        for (from, count, produced) in produced {
-            self.keep(n, from, count, produced)?;
-        }
-        Ok(())
-    }
-
-    /// One call, or two halves where the stage asks for a smaller batch.
-    fn attempt(
-        &self,
-        n: usize,
-        z0: usize,
-        len: usize,
-        threads: usize,
-    ) -> Result<Vec<(usize, usize, Produced)>, Failure> {
-        match self.process(n, Some(Span { z0, len, below: 0, above: 0 }), threads) {
-            Ok(produced) => Ok(vec![(z0, len, produced)]),
-            Err(failure) if failure.status == status::RESOURCE && len > 1 => {
-                let half = len / 2;
-                let mut all = self.attempt(n, z0, half, threads)?;
-                all.extend(self.attempt(n, z0 + half, len - half, threads)?);
-                Ok(all)
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
     fn slabs(&mut self, n: usize, (below, above): (usize, usize)) -> Result<(), Failure> {
         let depth = self.depth(n).unwrap_or(0);
-        self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(self.live_bytes());
+        self.note_peak(n, &[]);
         let step = self.plan.batch.max(1);
         for z0 in (0..depth).step_by(step) {
-            self.context.pulse.enter(n as u64);
+            self.context.pulse.enter(0, n as u64);
             let len = step.min(depth - z0);
             let started = Instant::now();
-            let produced = self.process(n, Some(Span { z0, len, below, above }), self.context.threads)?;
-            self.figures[n].seconds += started.elapsed().as_secs_f64();
+            let produced = self.process(n, Some(Span { z0, len, below, above }), self.context.threads, WHOLE)?;
+            self.note(n, |f| f.seconds += started.elapsed().as_secs_f64());
             self.keep(n, z0, len, produced)?;
         }
         Ok(())
     }
 
     fn whole(&mut self, n: usize) -> Result<(), Failure> {
-        self.context.pulse.enter(n as u64);
-        self.figures[n].peak_bytes = self.figures[n].peak_bytes.max(self.live_bytes());
+        self.context.pulse.enter(0, n as u64);
+        self.note_peak(n, &[]);
         let started = Instant::now();
-        let produced = self.process(n, None, self.context.threads)?;
-        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        let produced = self.process(n, None, self.context.threads, WHOLE)?;
+        self.note(n, |f| f.seconds += started.elapsed().as_secs_f64());
         self.keep(n, 0, usize::MAX, produced)
     }
 
@@ -551,20 +489,20 @@ impl<'a> CaseRun<'a> {
     /// The maps that a call finds in an output, `[C][Z]`: those of the input it is `like`. That input may be written in the
     /// same segment, batch by batch, so they are taken call by call.
     fn maps(&self, (n, o, e): Place, edge: &Edge, z0: usize, len: usize) -> Vec<v1::Map> {
-        let maps = match self.like(n, o, e) {
-            Some((like, _)) if like.shape[..2] == edge.shape[..2] && like.maps.len() == edge.maps.len() => &like.maps,
-            _ => &edge.maps,
-        };
-        let depth = edge.shape[1];
-        (0..edge.shape[0]).flat_map(|c| maps.iter().skip(c * depth + z0).take(len)).copied().collect()
+        let [c, depth, ..] = edge.shape;
+        let own = edge.maps.read().len();
+        let of =
+            self.like(n, o, e).filter(|(like, _)| like.shape[..2] == edge.shape[..2] && like.maps.read().len() == own);
+        let maps = of.map_or(edge, |(like, _)| like).maps.read();
+        part_of(&maps, c, depth, z0, len)
     }
 
     /// Passes the pixels of an output that shows only headers, where it is not the input's own memory.
-    fn pass(&self, place: Place, edge: &Edge, z0: usize, len: usize) -> Result<(), Failure> {
+    fn pass(&self, place: Place, edge: &Edge, z0: usize, len: usize, batch: Batch) -> Result<(), Failure> {
         let lost = || Failure::host("internal", "there are no pixels to pass beside the headers");
-        let Some(to) = self.window(edge, place, z0) else { return Ok(()) };
+        let Some(to) = window(batch, edge, place, z0) else { return Ok(()) };
         let (like, from) = self.like(place.0, place.1, place.2).ok_or_else(lost)?;
-        let from = self.window(like, from, z0).ok_or_else(lost)?;
+        let from = window(batch, like, from, z0).ok_or_else(lost)?;
         if std::ptr::eq(to.buffer, from.buffer) {
             return Ok(());
         }
@@ -580,10 +518,10 @@ impl<'a> CaseRun<'a> {
     }
 
     /// One call of `process`: poisons the outputs, calls, and checks what was written.
-    fn process(&self, n: usize, span: Option<Span>, threads: usize) -> Result<Produced, Failure> {
+    fn process(&self, n: usize, span: Option<Span>, threads: usize, batch: Batch) -> Result<Produced, Failure> {
         let node = self.node(n);
         let held = self.hold(n, span)?;
-        let inputs = self.items(&held, true);
+        let inputs = self.items(&held, Some(batch));
         let mut outputs = Items::new();
         let mut all_maps = Vec::new();
         let mut targets = Vec::new();
@@ -602,7 +540,7 @@ impl<'a> CaseRun<'a> {
                     beside.push((place, z0, len));
                     continue;
                 }
-                let Some(window) = self.window(edge, place, z0) else { continue };
+                let Some(window) = window(batch, edge, place, z0) else { continue };
                 poison(edge, window, len);
                 all_maps.push((o, e, maps));
                 targets.push((o, e, window, z0, len));
@@ -646,7 +584,7 @@ impl<'a> CaseRun<'a> {
             })?;
         }
         for (place, z0, len) in beside {
-            self.pass(place, &self.edges[n][place.1][place.2], z0, len).map_err(|f| f.at(&node.id))?;
+            self.pass(place, &self.edges[n][place.1][place.2], z0, len, batch).map_err(|f| f.at(&node.id))?;
         }
         if let Some((o, _, _)) =
             all_maps.iter().find(|(_, _, maps)| maps.iter().any(|m| !(m.scale.is_finite() && m.offset.is_finite())))
@@ -659,22 +597,27 @@ impl<'a> CaseRun<'a> {
 
     /// Takes over what a call gave.
     fn keep(&mut self, n: usize, z0: usize, len: usize, produced: Produced) -> Result<(), Failure> {
-        for (o, e, maps) in produced.maps {
-            let edge = &mut self.edges[n][o][e];
-            let depth = edge.shape[1];
-            let len = len.min(depth);
-            for c in 0..edge.shape[0] {
-                if let (Some(to), Some(from)) =
-                    (edge.maps.get_mut(c * depth + z0..c * depth + z0 + len), maps.get(c * len..(c + 1) * len))
-                {
-                    to.copy_from_slice(from);
-                }
-            }
-        }
+        self.keep_maps(n, z0, len, &produced);
         for grown in produced.result.grown {
             self.grow(n, grown)?;
         }
         self.publish(n, produced.result.emitted)
+    }
+
+    /// Takes over the maps that a call gave.
+    fn keep_maps(&self, n: usize, z0: usize, len: usize, produced: &Produced) {
+        for (o, e, from) in &produced.maps {
+            let edge = &self.edges[n][*o][*e];
+            let depth = edge.shape[1];
+            let len = len.min(depth);
+            let mut maps = edge.maps.write();
+            for c in 0..edge.shape[0] {
+                let from = from.get(c * len..(c + 1) * len);
+                if let (Some(to), Some(from)) = (maps.get_mut(c * depth + z0..c * depth + z0 + len), from) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
     }
 
     /// The maps of voxels that a stage sized itself: those of what they are `like`, where a channel has the same in every
@@ -685,7 +628,7 @@ impl<'a> CaseRun<'a> {
             return identity();
         };
         let mut maps = Vec::with_capacity(c * z);
-        for channel in like.maps.chunks_exact(like.shape[1]) {
+        for channel in like.maps.read().chunks_exact(like.shape[1]) {
             if channel.iter().any(|m| !opening::same_map(m, &channel[0])) {
                 return identity();
             }
@@ -711,7 +654,7 @@ impl<'a> CaseRun<'a> {
         };
         edge.shape = shape;
         edge.dtype = grown.request.dtype;
-        edge.maps = maps;
+        edge.maps = Shared::new(maps);
         match grown.request.geometry {
             Some(geometry) => {
                 opening::sound(&geometry).map_err(|why| Failure::host("bad-geometry", why).at(&node.id))?;
@@ -738,7 +681,7 @@ impl<'a> CaseRun<'a> {
     }
 
     /// Files, records, tables and headers that a call published.
-    fn publish(&mut self, n: usize, emitted: Vec<Emission>) -> Result<(), Failure> {
+    fn publish(&self, n: usize, emitted: Vec<Emission>) -> Result<(), Failure> {
         let node = self.node(n);
         for emission in emitted {
             let o = emission.port as usize - node.inputs.len();
@@ -746,7 +689,7 @@ impl<'a> CaseRun<'a> {
             let wrong =
                 |text: String| Failure::host("bad-output", format!("output `{}`: {text}", output.port)).at(&node.id);
             let e: usize = if emission.name.is_empty() { 0 } else { emission.name.parse().unwrap_or(0) };
-            let edges = self.edges[n].get_mut(o).ok_or_else(|| wrong("was not opened".into()))?;
+            let edges = self.edges[n].get(o).ok_or_else(|| wrong("was not opened".into()))?;
             match output.caps["kind"].as_str() {
                 Some("image" | "labels" | "headers") => {
                     // A port that shows pixels shares its headers with the edge they follow.
@@ -754,7 +697,7 @@ impl<'a> CaseRun<'a> {
                     if image && node.entry.spec.outputs[output.spec].view == View::Pixels {
                         return Err(wrong("shows pixels alone, so it has no headers to give".into()));
                     }
-                    let edge = edges.get_mut(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
+                    let edge = edges.get(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
                     edge.companions.headers.lock().unwrap_or_else(|x| x.into_inner()).push(emission.bytes.into());
                 }
                 Some("record" | "table") => {
@@ -762,15 +705,16 @@ impl<'a> CaseRun<'a> {
                     if !json.is_some_and(|j| j["schema"].is_string()) {
                         return Err(wrong("is no JSON object with a `schema`".into()));
                     }
-                    let edge = edges.get_mut(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
-                    edge.bytes = emission.bytes.into();
+                    let edge = edges.get(e).ok_or_else(|| wrong(format!("has no element {e}")))?;
+                    *edge.bytes.write() = emission.bytes.into();
                 }
                 Some("file") if output.read => {
-                    let edge = edges.first_mut().ok_or_else(|| wrong("was not opened".into()))?;
-                    edge.files.push((emission.name, emission.bytes.into()));
+                    let edge = edges.first().ok_or_else(|| wrong("was not opened".into()))?;
+                    edge.files.write().push((emission.name, emission.bytes.into()));
                 }
                 Some("file") => {
-                    self.files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?
+                    let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
+                    files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?;
                 }
                 _ => return Err(wrong("is of a kind that cannot be emitted".into())),
             }
@@ -779,11 +723,11 @@ impl<'a> CaseRun<'a> {
     }
 
     fn end(&mut self, n: usize) -> Result<(), Failure> {
-        self.context.pulse.enter(n as u64);
+        self.context.pulse.enter(0, n as u64);
         let call = self.call(n);
         let started = Instant::now();
         let status = call.instance()?.end(&call, call.numbers(self.context.threads, false));
-        self.figures[n].seconds += started.elapsed().as_secs_f64();
+        self.note(n, |f| f.seconds += started.elapsed().as_secs_f64());
         self.open.retain(|&o| o != n);
         let result = call.finish(status)?;
         self.publish(n, result.emitted)?;
@@ -798,7 +742,7 @@ impl<'a> CaseRun<'a> {
             let required = !matches!(spec.count, Count::Optional);
             for edge in &self.edges[n][o] {
                 let missing = match edge.kind {
-                    kind::RECORD | kind::TABLE => edge.bytes.is_empty(),
+                    kind::RECORD | kind::TABLE => edge.bytes.read().is_empty(),
                     kind::IMAGE | kind::LABELS if spec.size_from_data => edge.volume.is_none(),
                     _ => false,
                 };
@@ -828,12 +772,30 @@ impl<'a> CaseRun<'a> {
         }
     }
 
-    fn live_bytes(&self) -> u64 {
-        let volumes =
-            self.edges.iter().flatten().flatten().filter_map(|e| e.volume.as_ref()).map(|b| (Arc::as_ptr(b), b.len()));
-        let unique: BTreeMap<_, _> = volumes.collect();
-        (unique.values().sum::<usize>() + self.batches.values().map(|b| b.len()).sum::<usize>()) as u64
+    /// Notes how much memory for voxels is alive now: volumes, and the buffers of a segment's batches.
+    fn note_peak(&self, n: usize, buffers: &[BTreeMap<Place, Arc<Buffer>>]) {
+        let volumes = self.edges.iter().flatten().flatten().filter_map(|e| e.volume.as_ref());
+        let all = volumes.chain(buffers.iter().flat_map(BTreeMap::values));
+        let unique: BTreeMap<_, usize> = all.map(|b| (Arc::as_ptr(b), b.len())).collect();
+        let live = unique.values().sum::<usize>() as u64;
+        self.note(n, |f| f.peak_bytes = f.peak_bytes.max(live));
     }
+}
+
+/// Where an edge's slices from `z0` lie: in its volume, or in the buffer of the batch.
+fn window<'h>(batch: Batch<'h>, edge: &'h Edge, place: Place, z0: usize) -> Option<Window<'h>> {
+    match &edge.volume {
+        Some(volume) => Some(Window { buffer: volume, depth: edge.shape[1], first: z0 }),
+        None => {
+            let buffer = batch.buffers.get(&place)?;
+            Some(Window { buffer, depth: batch.depth, first: z0 - batch.z0 })
+        }
+    }
+}
+
+/// The maps `[C][Z]` of some slices.
+fn part_of(maps: &[v1::Map], channels: usize, depth: usize, z0: usize, len: usize) -> Vec<v1::Map> {
+    (0..channels).flat_map(|c| maps.iter().skip(c * depth + z0).take(len)).copied().collect()
 }
 
 fn scribble() -> Failure {

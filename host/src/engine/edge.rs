@@ -1,7 +1,7 @@
 //! What flows along one edge for one case.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gantry_abi::v1::{self, Map};
 
@@ -117,6 +117,33 @@ pub struct Companions {
     pub padding: Arc<Mutex<BTreeMap<usize, Padding>>>,
 }
 
+/// A part of an edge that calls publish while others read it: the nodes of a segment may work on different slices at once.
+#[derive(Default)]
+pub struct Shared<T>(RwLock<T>);
+
+impl<T> Shared<T> {
+    /// Holding `value`.
+    pub fn new(value: T) -> Shared<T> {
+        Shared(RwLock::new(value))
+    }
+
+    /// As it is now. Hold one at a time.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// To change it.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl<T: Clone> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Shared::new(self.read().clone())
+    }
+}
+
 /// The value of one output element for one case.
 #[derive(Clone)]
 pub struct Edge {
@@ -133,15 +160,15 @@ pub struct Edge {
     /// Label table.
     pub labels: Arc<LabelTable>,
     /// Maps, `[C][Z]`.
-    pub maps: Vec<Map>,
+    pub maps: Shared<Vec<Map>>,
     /// Headers and padding.
     pub companions: Arc<Companions>,
     /// The whole volume, where the plan keeps it.
     pub volume: Option<Arc<Buffer>>,
     /// Text of a record or table.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Shared<Arc<[u8]>>,
     /// Files: name and bytes.
-    pub files: Vec<(String, Arc<[u8]>)>,
+    pub files: Shared<Vec<(String, Arc<[u8]>)>>,
 }
 
 impl Edge {

@@ -172,10 +172,10 @@ impl Hand {
         }
     }
 
-    /// The node the worker was in, by its pulse.
-    pub fn last_node(&mut self) -> Option<String> {
-        let (node, _) = pulse::read(self.pulse.as_ref()?);
-        self.nodes.get(usize::try_from(node).ok()?).cloned()
+    /// The nodes the worker was in, by its pulse.
+    pub fn last_nodes(&mut self) -> Vec<String> {
+        let nodes = self.pulse.as_ref().map(|p| pulse::read(p).0).unwrap_or_default();
+        nodes.into_iter().filter_map(|n| self.nodes.get(usize::try_from(n).ok()?).cloned()).collect()
     }
 
     /// Waits for a worker that closed its pipe, and says how it ended.

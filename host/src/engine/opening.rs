@@ -7,7 +7,7 @@ use gantry_abi::v1::{Map, dtype, kind};
 use gantry_plugin::Geometry;
 
 use super::boundary::{GeometryCell, ItemParts, MapsRef, Opened};
-use super::edge::{Companions, Edge, IDENTITY, LabelRow, LabelTable, Names};
+use super::edge::{Companions, Edge, IDENTITY, LabelRow, LabelTable, Names, Shared};
 use super::failure::Failure;
 use crate::graph::{Link, Node};
 use crate::registry::caps::Term;
@@ -109,9 +109,10 @@ fn edge<'e>(
     let [_, z, y, x] = grid.map_or([0; 4], |g| g.shape);
     let c = channels.iter().count();
     let maps = match like {
-        Some(l) if l.maps.len() == c * z => l.maps.clone(),
-        _ => vec![IDENTITY; c * z],
+        Some(l) => Some(l.maps.read().clone()).filter(|maps| maps.len() == c * z),
+        None => None,
     };
+    let maps = Shared::new(maps.unwrap_or_else(|| vec![IDENTITY; c * z]));
     // Headers and padding follow `like`, else the grid, but never onto another grid, where they would be another slice's; a
     // port that shows headers gives its own.
     let carrier = like.or(grid).filter(|from| !spec.size_from_data && grid.is_some_and(|g| one_grid(from, g)));
@@ -134,8 +135,8 @@ fn edge<'e>(
         maps,
         companions,
         volume,
-        bytes: Arc::default(),
-        files: Vec::new(),
+        bytes: Shared::default(),
+        files: Shared::default(),
     })
 }
 
@@ -322,9 +323,11 @@ pub fn settle(
     let [z, y, x] = size;
     let c = edge.channels.iter().count();
     edge.shape = [c, z, y, x];
-    if edge.maps.len() != c * z {
-        edge.maps = vec![IDENTITY; c * z];
+    let mut maps = edge.maps.write();
+    if maps.len() != c * z {
+        *maps = vec![IDENTITY; c * z];
     }
+    drop(maps);
     Ok(())
 }
 
@@ -418,11 +421,11 @@ mod tests {
             geometry: Arc::new(GeometryCell::new(&geometry)),
             channels: Arc::new(Names::new(["a".to_owned()])),
             labels: Arc::default(),
-            maps: vec![Map { scale: 2.0, ..IDENTITY }; size[0]],
+            maps: Shared::new(vec![Map { scale: 2.0, ..IDENTITY }; size[0]]),
             companions: Arc::new(Companions { headers: std::sync::Mutex::new(headers), ..Companions::default() }),
             volume: None,
-            bytes: Arc::default(),
-            files: Vec::new(),
+            bytes: Shared::default(),
+            files: Shared::default(),
         }
     }
 

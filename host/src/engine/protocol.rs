@@ -133,6 +133,9 @@ pub struct Completion {
     pub warnings: Vec<Warning>,
     /// Largest resident memory of the worker so far, bytes.
     pub peak_rss_bytes: u64,
+    /// From the case's first byte read to its last byte on the disk; 0 in journals of older versions.
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 /// Writes one message.

@@ -44,6 +44,8 @@ struct CaseEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<&'a BTreeMap<String, super::case::NodeFigures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [super::node::Warning],
@@ -109,6 +111,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
         node: None,
         reason: None,
         nodes: None,
+        seconds: None,
         peak_rss_bytes: None,
         warnings: &[],
         outputs: Vec::new(),
@@ -117,6 +120,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
         Some(Record::CaseFinished { completion, .. }) => CaseEntry {
             status: "done",
             nodes: Some(&completion.nodes),
+            seconds: Some(completion.seconds),
             peak_rss_bytes: Some(completion.peak_rss_bytes),
             warnings: &completion.warnings,
             outputs: completion

@@ -499,10 +499,13 @@ fn one(
         Ok(back) => Back::Case(i, back),
         Err(HandError::Interrupted(signal)) => Back::Lost(interrupted(signal)),
         Err(HandError::Died(how)) => {
-            let node = hand.take().and_then(|mut h| h.last_node());
-            let failure = match node {
-                Some(node) => Failure::host("worker-died", format!("the worker died: {how}")).at(&node),
-                None => Failure::host("worker-died", format!("the worker died: {how}")),
+            let nodes = hand.take().map(|mut h| h.last_nodes()).unwrap_or_default();
+            let died = |more: String| Failure::host("worker-died", format!("the worker died: {how}{more}"));
+            let failure = match nodes.as_slice() {
+                [] => died(String::new()),
+                [node] => died(String::new()).at(node),
+                // Which of them it was, nobody knows.
+                several => died(format!("; at work were {}", several.join(", "))),
             };
             Back::Case(i, Err((failure, Vec::new())))
         }

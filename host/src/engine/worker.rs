@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 use gantry_abi::v1::{self, status};
 use serde_json::json;
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::case::CaseRun;
 use super::failure::Failure;
 use super::kernels::Kernels;
-use super::node::{CaseContext, LiveNode};
+use super::node::{CaseContext, LiveNode, Warning};
 use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, receive, send};
 use super::pulse::Pulse;
 use super::services::Services;
@@ -203,7 +204,7 @@ impl Ready {
         };
         let mut live = Vec::new();
         for (index, node) in plan.graph.nodes.iter().enumerate() {
-            pulse.enter(index as u64);
+            pulse.enter(0, index as u64);
             let entry = match &node.entry.origin {
                 Origin::Builtin => builtin,
                 Origin::Plugin(folder) => entries[&folder.manifest.id],
@@ -222,6 +223,7 @@ impl Ready {
     }
 
     fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
+        let started = Instant::now();
         let warnings = Mutex::default();
         let derive = |node: &str| super::derivation::of(&self.plan, node, case, &self.order, self.key.as_ref());
         let derivations =
@@ -276,7 +278,10 @@ impl Ready {
                 Err(failure)
             }
         };
-        let warnings = warnings.into_inner().unwrap_or_else(|e| e.into_inner());
+        let mut warnings: Vec<Warning> = warnings.into_inner().unwrap_or_else(|e| e.into_inner());
+        // Nodes that work at the same time warn in any order; those of one node stay in theirs.
+        let place = |id: &str| self.plan.graph.nodes.iter().position(|n| n.id == id);
+        warnings.sort_by_key(|w| place(&w.node));
         match result {
             Ok((outputs, nodes)) => Reply::Finished(Box::new(Completion {
                 case_no: case.case_no,
@@ -284,6 +289,7 @@ impl Ready {
                 nodes,
                 warnings,
                 peak_rss_bytes: peak_rss_bytes(),
+                seconds: started.elapsed().as_secs_f64(),
             })),
             Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
         }

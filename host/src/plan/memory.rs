@@ -28,6 +28,16 @@ pub fn estimate(plan: &Plan, slices: usize, rows: usize, columns: usize) -> Memo
         let channels = caps["channels"].as_array().map_or(1, Vec::len).max(1) as u64;
         size * channels * plane
     };
+    // What comes from a source or goes into a sink is in memory for up to three batches at once.
+    let in_lanes = |node: usize, output: usize| {
+        let nodes = &plan.graph.nodes;
+        let source = nodes[node].inputs.iter().all(|i| i.links.is_empty());
+        let mut sinks = nodes.iter().filter(|n| !n.outputs.iter().any(|o| o.read));
+        let links = |n: &crate::graph::Node| {
+            n.inputs.iter().flat_map(|i| &i.links).any(|l| l.node == node && l.output == output)
+        };
+        if plan.threads > 1 && (source || sinks.any(links)) { 3 } else { 1 }
+    };
     let mut live = 0u64;
     let mut worst = MemoryEstimate { peak_bytes: 0, segment: 0 };
     for (s, segment) in plan.segments.iter().enumerate() {
@@ -40,7 +50,7 @@ pub fn estimate(plan: &Plan, slices: usize, rows: usize, columns: usize) -> Memo
                 if whole {
                     live += bytes(node, output) * slices as u64;
                 } else {
-                    working += bytes(node, output) * in_call;
+                    working += bytes(node, output) * in_call * in_lanes(node, output);
                 }
             }
         }

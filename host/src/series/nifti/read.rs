@@ -182,11 +182,16 @@ impl NiftiFile {
         })
     }
 
-    fn voxels<T>(mut self, mut convert: impl FnMut(Raw) -> Result<T, Bad>) -> Result<NiftiVolume<T>, Fault> {
+    fn voxels<T: Copy>(mut self, mut convert: impl FnMut(Raw) -> Result<T, Bad>) -> Result<NiftiVolume<T>, Fault> {
         let [_, rows, columns] = self.geometry.size;
         let planes = self.geometry.size[0] * self.channels;
         let (plane, width) = (rows * columns, self.stored.bytes());
         let mut voxels: Vec<T> = Vec::new();
+        // Of one-byte samples, as label files mostly have, each value is decoded once.
+        let table: Vec<Option<T>> = match width {
+            1 => (0..=u8::MAX).map(|byte| convert(decode(self.stored, self.big_endian, &[byte])).ok()).collect(),
+            _ => Vec::new(),
+        };
         // Small steps: a file that ends early has not had the memory reserved that its header claims.
         let step = (1usize << 20).min((plane * width).max(width)) / width * width;
         let mut buffer = vec![0u8; step];
@@ -200,11 +205,15 @@ impl NiftiFile {
                 .try_reserve(bytes.len() / width)
                 .map_err(|_| Fault::new("nifti-size", "there is not enough memory for the voxels of this file"))?;
             for sample in bytes.chunks_exact(width) {
-                let value = convert(decode(self.stored, self.big_endian, sample)).map_err(|bad| {
-                    let i = voxels.len();
-                    let (z, y, x) = (i / plane.max(1), i / columns.max(1) % rows.max(1), i % columns.max(1));
-                    bad.at(z, y, x, std::any::type_name::<T>())
-                })?;
+                let known = sample.first().filter(|_| width == 1).and_then(|&byte| *table.get(usize::from(byte))?);
+                let value = match known {
+                    Some(value) => value,
+                    None => convert(decode(self.stored, self.big_endian, sample)).map_err(|bad| {
+                        let i = voxels.len();
+                        let (z, y, x) = (i / plane.max(1), i / columns.max(1) % rows.max(1), i % columns.max(1));
+                        bad.at(z, y, x, std::any::type_name::<T>())
+                    })?,
+                };
                 voxels.push(value);
             }
         }
