@@ -1,166 +1,216 @@
-//! Kernels by themselves: `cargo bench --workspace --bench kernels`. Throughput counts multiplications and additions.
+//! Kernels by themselves: `cargo bench --workspace --bench kernels`. Convolutions count multiplications and additions,
+//! passes count elements.
 //!
-//! Each runs on one thread and on two, with every instruction set of the machine. Comparisons with others, in turns and
-//! with errors, are made by `inference-bench`.
+//! Each runs on one thread and on two, with every precision and instruction set of the machine. Comparisons with others,
+//! in turns and with errors, are made by `inference-bench`.
 
+use std::fmt;
 use std::hint::black_box;
 
 use candle_core::{Device, Tensor};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use gantry_neural::{
-    Activation, Conv2d, Conv2dConfig, Isa, Padding, Workers, add_gated, gate_planes, instance_norm, pool_channels,
-    pool_planes, reflection_pad2d, resize_antialiased, upsample_nearest2x,
-};
+use gantry_neural::{Conv, ConvConfig, Edge, Engine, Finish, Isa, Kind, Precision, Shape, Workers, resize_antialiased};
 
 fn main() {
     divan::main();
 }
 
 /// Numbers in [-1, 1) without a pattern.
-fn tensor(shape: &[usize]) -> Tensor {
+fn noise(count: usize) -> Vec<f32> {
     let mut state = 1_u64;
-    let values: Vec<f32> = (0..shape.iter().product::<usize>())
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).expect("as many values as elements")
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
 }
 
-/// Runs `work` on `threads` threads.
-fn on(threads: usize, work: impl Fn() -> candle_core::Result<Tensor> + Send + Sync) -> impl Fn() -> Tensor {
-    let workers = Workers::default();
-    move || workers.run(threads, || black_box(work())).expect("threads").expect("shapes agree")
+/// A way to compute.
+#[derive(Clone, Copy)]
+struct Way {
+    isa: Isa,
+    precision: Precision,
+    threads: usize,
 }
 
-/// Convolutions of the generator on a slice of 512 x 512: channels in and out, edge of the input, kernel.
-mod conv2d {
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:8} {:5} {} threads", self.isa, self.precision, self.threads)
+    }
+}
+
+impl Way {
+    fn engine(self) -> Engine {
+        Engine::new(self.isa, self.precision).expect("an instruction set of this machine")
+    }
+
+    /// Times `work` on the way's threads.
+    fn time<T: Send>(self, bencher: Bencher<'_, '_>, items: usize, work: impl Fn() -> T + Send + Sync) {
+        let workers = Workers::default();
+        let run = || workers.run(self.threads, || black_box(work())).expect("threads");
+        bencher.counter(ItemsCount::new(items)).bench_local(run);
+    }
+}
+
+/// Every instruction set and precision on one thread and on two.
+fn ways() -> Vec<Way> {
+    let precisions = [Precision::F32, Precision::F32x3, Precision::Bf16, Precision::Int8];
+    let threads = [1, 2];
+    let of_isa = |isa| precisions.map(|precision| threads.map(|threads| Way { isa, precision, threads })).concat();
+    Isa::all().into_iter().flat_map(of_isa).collect()
+}
+
+/// Convolutions of the generator on a slice of 512 x 512 and of an nnU-Net patch, from cells to blocks.
+#[divan::bench_group(sample_count = 5, sample_size = 1)]
+mod convolution {
     use super::*;
 
-    fn run(bencher: Bencher, (isa, threads): (Isa, usize), shape: [usize; 4], config: Conv2dConfig) {
-        let [inputs, outputs, edge, kernel] = shape;
-        let weight = tensor(&[outputs, inputs, kernel, kernel]);
-        let conv = Conv2d::new(&weight, Some(&tensor(&[outputs])), config).expect("a convolution").with_isa(isa);
-        let input = tensor(&[1, inputs, edge, edge]);
-        let pixels = conv.forward(&input).expect("shapes agree").elem_count();
-        let operations = 2 * pixels * inputs * kernel * kernel;
-        let forward = on(threads, move || conv.forward(&input));
-        bencher.counter(ItemsCount::new(operations)).bench(forward);
-    }
+    const PLAIN: ConvConfig = ConvConfig {
+        kind: Kind::Plain,
+        stride: [1; 3],
+        padding: [0, 1, 1],
+        edge: Edge::Zero,
+        first: false,
+        activation: Some(1.0),
+        statistics: true,
+    };
 
-    /// Every instruction set on one thread and on two.
-    fn ways() -> impl Iterator<Item = (Isa, usize)> {
-        Isa::all().into_iter().flat_map(|isa| [1, 2].map(|threads| (isa, threads)))
-    }
-
-    /// [`ways`] as divan shows its arguments.
-    #[derive(Clone, Copy)]
-    struct Way(Isa, usize);
-
-    impl std::fmt::Display for Way {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{:?}, {} threads", self.0, self.1)
+    /// Channels in and out, size of the input, kernel.
+    fn run(
+        bencher: Bencher<'_, '_>,
+        way: Way,
+        channels: [usize; 2],
+        size: [usize; 3],
+        kernel: [usize; 3],
+        config: ConvConfig,
+    ) {
+        let [inputs, outputs] = channels;
+        let transposed = matches!(config.kind, Kind::Transposed { .. });
+        let [first, second] = if transposed { [inputs, outputs] } else { [outputs, inputs] };
+        let [d, h, w] = kernel;
+        let taps = d * h * w;
+        let weight = Tensor::from_vec(noise(inputs * outputs * taps), (first, second, d, h, w), &Device::Cpu);
+        let engine = way.engine();
+        let conv = Conv::new(&engine, &weight.expect("a weight"), None, &[], config).expect("a convolution");
+        let shape = Shape { pictures: 1, channels: inputs, size };
+        let planes = noise(inputs * shape.pixels());
+        let out = conv.output(shape).expect("an output");
+        // Of a transposed convolution each input is multiplied, of others each output is a sum.
+        let sums = if transposed { shape.pixels() * outputs * inputs } else { out.pixels() * outputs * inputs };
+        let items = 2 * sums * taps;
+        if config.first {
+            return way.time(bencher, items, || conv.forward_planes(&planes, shape).expect("a result"));
         }
+        let blocked = engine.from_planes(&planes, shape).expect("blocks");
+        let cells = engine.cells(&Finish::default(), &blocked, conv.entry()).expect("cells");
+        way.time(bencher, items, || conv.forward(&[&cells]).expect("a result"));
     }
 
-    fn all() -> Vec<Way> {
-        ways().map(|(isa, threads)| Way(isa, threads)).collect()
+    #[divan::bench(args = ways())]
+    fn residual_256_256_of_128(bencher: Bencher<'_, '_>, way: Way) {
+        run(bencher, way, [256, 256], [1, 128, 128], [1, 3, 3], ConvConfig { edge: Edge::Reflect, ..PLAIN });
     }
 
-    const SAME: Conv2dConfig = Conv2dConfig { padding: Padding::Reflect(1), stride: 1, upsample: false };
-
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn residual_256_256_3x3_128(bencher: Bencher, way: Way) {
-        run(bencher, (way.0, way.1), [256, 256, 128, 3], SAME);
+    #[divan::bench(args = ways())]
+    fn halving_64_128_of_512(bencher: Bencher<'_, '_>, way: Way) {
+        run(bencher, way, [64, 128], [1, 512, 512], [1, 3, 3], ConvConfig { stride: [1, 2, 2], ..PLAIN });
     }
 
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn strided_64_128_3x3_512(bencher: Bencher, way: Way) {
-        let config = Conv2dConfig { padding: Padding::Zero(1), stride: 2, upsample: false };
-        run(bencher, (way.0, way.1), [64, 128, 512, 3], config);
+    #[divan::bench(args = ways())]
+    fn enlarging_128_64_of_256(bencher: Bencher<'_, '_>, way: Way) {
+        let kind = Kind::Enlarged { axes: [false, true, true] };
+        run(bencher, way, [128, 64], [1, 256, 256], [1, 3, 3], ConvConfig { kind, ..PLAIN });
     }
 
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn enlarging_128_64_3x3_256(bencher: Bencher, way: Way) {
-        let config = Conv2dConfig { padding: Padding::Zero(1), stride: 1, upsample: true };
-        run(bencher, (way.0, way.1), [128, 64, 256, 3], config);
+    #[divan::bench(args = ways())]
+    fn stem_3_64_7x7_of_512(bencher: Bencher<'_, '_>, way: Way) {
+        let config = ConvConfig { first: true, padding: [0, 3, 3], edge: Edge::Reflect, ..PLAIN };
+        run(bencher, way, [3, 64], [1, 512, 512], [1, 7, 7], config);
     }
 
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn stem_3_64_7x7_512(bencher: Bencher, way: Way) {
-        let config = Conv2dConfig { padding: Padding::Reflect(3), ..Conv2dConfig::default() };
-        run(bencher, (way.0, way.1), [3, 64, 512, 7], config);
+    #[divan::bench(args = ways())]
+    fn head_64_1_7x7_of_512(bencher: Bencher<'_, '_>, way: Way) {
+        let config = ConvConfig { padding: [0, 3, 3], edge: Edge::Reflect, statistics: false, ..PLAIN };
+        run(bencher, way, [64, 1], [1, 512, 512], [1, 7, 7], config);
     }
 
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn head_64_1_7x7_512(bencher: Bencher, way: Way) {
-        let config = Conv2dConfig { padding: Padding::Reflect(3), ..Conv2dConfig::default() };
-        run(bencher, (way.0, way.1), [64, 1, 512, 7], config);
+    #[divan::bench(args = ways())]
+    fn volume_32_32_of_32x64x64(bencher: Bencher<'_, '_>, way: Way) {
+        run(bencher, way, [32, 32], [32, 64, 64], [3; 3], ConvConfig { padding: [1; 3], ..PLAIN });
+    }
+
+    #[divan::bench(args = ways())]
+    fn doubling_64_32_of_64x64x64(bencher: Bencher<'_, '_>, way: Way) {
+        let kind = Kind::Transposed { extra: [0; 3] };
+        let config = ConvConfig { kind, stride: [2; 3], padding: [0; 3], statistics: false, ..PLAIN };
+        run(bencher, way, [64, 32], [64; 3], [2; 3], config);
     }
 
     /// A size that is a multiple of nothing.
-    #[divan::bench(args = all(), sample_count = 10)]
-    fn odd_37_53_3x3_101(bencher: Bencher, way: Way) {
-        run(bencher, (way.0, way.1), [37, 53, 101, 3], SAME);
+    #[divan::bench(args = ways())]
+    fn odd_37_53_of_101x103(bencher: Bencher<'_, '_>, way: Way) {
+        run(bencher, way, [37, 53], [1, 101, 103], [1, 3, 3], PLAIN);
     }
 }
 
-/// What passes over a tensor once, 256 channels of 128 x 128; throughput counts elements.
-mod passes {
+/// What lies between two convolutions, 256 channels of 128 x 128.
+#[divan::bench_group(sample_count = 20)]
+mod pass {
     use super::*;
+    use gantry_neural::Blocked;
 
-    const SHAPE: [usize; 4] = [1, 256, 128, 128];
+    const SHAPE: Shape = Shape { pictures: 1, channels: 256, size: [1, 128, 128] };
 
-    fn run(bencher: Bencher, threads: usize, work: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync) {
-        let input = tensor(&SHAPE);
-        let elements = input.elem_count();
-        bencher.counter(ItemsCount::new(elements)).bench(on(threads, move || work(&input)));
+    /// The output of a convolution with its statistics, and the next convolution.
+    fn prepared(way: Way) -> (Engine, Blocked, Conv) {
+        let engine = way.engine();
+        let weight = Tensor::from_vec(noise(256 * 256), (256, 256, 1, 1), &Device::Cpu).expect("a weight");
+        let conv = |padding| {
+            let config = ConvConfig { statistics: true, padding, activation: Some(1.0), ..ConvConfig::default() };
+            Conv::new(&engine, &weight, None, &[], config).expect("a convolution")
+        };
+        let planes = noise(SHAPE.channels * SHAPE.pixels());
+        let raw = conv([0; 3]).forward_planes(&planes, SHAPE).expect("a result");
+        let next = conv([0, 1, 1]);
+        (engine, raw, next)
     }
 
-    #[divan::bench(args = [1, 2])]
-    fn instance_norm_relu(bencher: Bencher, threads: usize) {
-        run(bencher, threads, |x| instance_norm(x, 1e-5, Activation::Relu));
+    fn norm(raw: &Blocked) -> Finish<'static> {
+        Finish::instance_norm(raw.statistics().expect("statistics"), 1e-5, None)
     }
 
-    #[divan::bench(args = [1, 2])]
-    fn mean_and_maximum_of_planes(bencher: Bencher, threads: usize) {
-        run(bencher, threads, pool_planes);
+    #[divan::bench(args = ways())]
+    fn norm_relu_border(bencher: Bencher<'_, '_>, way: Way) {
+        let (engine, raw, next) = prepared(way);
+        let work = || engine.cells(&norm(&raw).relu(), &raw, next.entry()).expect("cells");
+        way.time(bencher, SHAPE.channels * SHAPE.pixels(), work);
     }
 
-    #[divan::bench(args = [1, 2])]
-    fn mean_and_maximum_over_channels(bencher: Bencher, threads: usize) {
-        run(bencher, threads, pool_channels);
+    #[divan::bench(args = ways())]
+    fn norm_gate_sum_border(bencher: Bencher<'_, '_>, way: Way) {
+        let (engine, raw, next) = prepared(way);
+        let trunk = engine.from_planes(&noise(SHAPE.channels * SHAPE.pixels()), SHAPE).expect("blocks");
+        let gate = noise(SHAPE.pixels());
+        let work = || {
+            let finish = norm(&raw).gate(&gate).add(&trunk);
+            engine.cells_and_blocked(&finish, &raw, next.entry()).expect("cells and blocks")
+        };
+        way.time(bencher, SHAPE.channels * SHAPE.pixels(), work);
     }
 
-    #[divan::bench(args = [1, 2])]
-    fn gate_of_channels(bencher: Bencher, threads: usize) {
-        let gate = tensor(&[1, 256, 1, 1]);
-        run(bencher, threads, move |x| gate_planes(x, &gate));
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn gated_sum(bencher: Bencher, threads: usize) {
-        let gate = tensor(&[1, 1, 128, 128]);
-        run(bencher, threads, move |x| add_gated(x, x, &gate));
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn mirrored_border(bencher: Bencher, threads: usize) {
-        run(bencher, threads, |x| reflection_pad2d(x, gantry_neural::Border::all(1)));
-    }
-
-    #[divan::bench(args = [1, 2])]
-    fn enlargement(bencher: Bencher, threads: usize) {
-        run(bencher, threads, upsample_nearest2x);
+    #[divan::bench(args = ways())]
+    fn mean_and_maximum_over_channels(bencher: Bencher<'_, '_>, way: Way) {
+        let (engine, raw, _) = prepared(way);
+        let work = || engine.pool_channels(&norm(&raw), &raw).expect("maps");
+        way.time(bencher, SHAPE.channels * SHAPE.pixels(), work);
     }
 }
 
-/// A slice to another size and back, one thread.
+/// A slice to another size, one thread.
 #[divan::bench(args = [256, 512, 1024])]
-fn resize_512_to(bencher: Bencher, edge: usize) {
-    let plane = tensor(&[512, 512]).flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("a plane");
+fn resize_512_to(bencher: Bencher<'_, '_>, edge: usize) {
+    let plane = noise(512 * 512);
     let work = || resize_antialiased(black_box(&plane), [512, 512], [edge, edge]);
     bencher.counter(ItemsCount::new(edge * edge)).bench_local(work);
 }
