@@ -238,8 +238,10 @@ impl<'a> Setting<'a> {
         for (mode, server) in self.rivals {
             let mut question = mode.complete(question);
             question["threads"] = json!(self.threads);
-            question["rounds"] = json!(self.slices);
+            // Builds the network and counts, which runs it once.
+            question["rounds"] = json!(0);
             operations = server.borrow_mut().time(&question)?.1;
+            question["rounds"] = json!(self.slices);
             let units = match (mode.dtype.as_str(), mode.isa.unwrap_or(Isa::best())) {
                 ("bf16", isa) => Units::of_bf16(isa),
                 (_, isa) => Units::of_f32(isa),
