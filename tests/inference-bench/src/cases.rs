@@ -21,6 +21,7 @@ use crate::contest::{Contest, Contestant};
 use crate::peak::Units;
 use crate::plain_candle::PlainGenerator;
 use crate::torch::{TorchMode, TorchServer};
+use crate::unet::{self, UNet};
 
 /// Half the width of each window: what a difference of 1 in [-1, 1] is in HU.
 const WINDOWS: &[(&str, f64)] = &[("HU in -150..250", 200.0), ("HU in -1000..-150", 425.0)];
@@ -153,16 +154,40 @@ pub fn conv3d<'a>(setting: &Setting<'a>, channels: usize, size: [usize; 3]) -> R
     let input = tensor("conv3d/input", &[1, channels, size[0], size[1], size[2]])?;
     let question = json!({ "case": "conv3d", "size": size, "channels": [channels, channels] });
     let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
+    let mut tensors = in_candle(weights)?;
+    let [weight, bias] = ["weight", "bias"].map(|key| tensors.take(key).map_err(words));
+    let (weight, bias) = (weight?, bias?);
+    let config = ConvConfig { padding: [1; 3], activation: Some(1.0), ..ConvConfig::default() };
+    let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
+    for way in setting.ways {
+        let conv = Conv::new(&way.engine()?, &weight, Some(&bias), &[], config).map_err(words)?;
+        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
+            whole_network(x, &|planes, shape| {
+                let out = conv.forward_planes(planes, shape)?;
+                Ok((out.to_planes(), out.shape()))
+            })
+        }));
+    }
+    contestants.extend(rivals);
     let title = format!("conv3d {channels} -> {channels}, 3 x 3 x 3, {size:?}, {} threads", setting.threads);
-    Ok(setting.contest(title, operations, rivals, &[]))
+    Ok(setting.contest(title, operations, contestants, &[]))
 }
 
 /// A whole nnU-Net patch: six stages of two convolutions, 19 classes.
 pub fn unet<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, String> {
-    let question = json!({ "case": "unet", "size": [edge, edge, edge], "features": [32, 64, 128, 256, 320, 320] });
-    let (rivals, operations) = setting.asked(&question)?;
+    let (classes, features) = (19, [32, 64, 128, 256, 320, 320]);
+    let weights = unet::weights(1, classes, &features).map_err(words)?;
+    let input = tensor("unet/input", &[1, 1, edge, edge, edge])?;
+    let question = json!({ "case": "unet", "size": [edge, edge, edge], "classes": classes, "features": features });
+    let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
+    let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
+    for way in setting.ways.iter().filter(|way| unet::takes(way.precision)) {
+        let network = UNet::new(&way.engine()?, in_candle(weights.clone())?, &features).map_err(words)?;
+        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| network.forward(x)));
+    }
+    contestants.extend(rivals);
     let title = format!("nnU-Net patch {edge} x {edge} x {edge}, {} threads", setting.threads);
-    Ok(setting.contest(title, operations, rivals, &[]))
+    Ok(setting.contest(title, operations, contestants, &[]))
 }
 
 impl<'a> Setting<'a> {
@@ -213,8 +238,10 @@ impl<'a> Setting<'a> {
         for (mode, server) in self.rivals {
             let mut question = mode.complete(question);
             question["threads"] = json!(self.threads);
-            question["rounds"] = json!(self.slices);
+            // Builds the network and counts, which runs it once.
+            question["rounds"] = json!(0);
             operations = server.borrow_mut().time(&question)?.1;
+            question["rounds"] = json!(self.slices);
             let units = match (mode.dtype.as_str(), mode.isa.unwrap_or(Isa::best())) {
                 ("bf16", isa) => Units::of_bf16(isa),
                 (_, isa) => Units::of_f32(isa),

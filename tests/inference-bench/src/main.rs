@@ -11,6 +11,7 @@ mod contest;
 mod peak;
 mod plain_candle;
 mod torch;
+mod unet;
 
 use std::cell::RefCell;
 use std::process::ExitCode;

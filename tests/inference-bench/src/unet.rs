@@ -1,0 +1,299 @@
+//! A plain U-Net in three dimensions on the engine, as nnU-Net plans it: the network of `bench_torch.py`'s case `unet`.
+//!
+//! Two 3 x 3 x 3 convolutions a stage, each followed by instance norm with gain and shift and a leaky ReLU; halved by
+//! stride, doubled by transposed convolutions whose kernel is their stride; enlarged channels come before the skipped ones.
+
+use candle_core::{Result, Tensor, bail};
+use gantry_neural::{Blocked, Cells, Conv, ConvConfig, Engine, Entry, Finish, Kind, NetworkWeights, Shape};
+use gantry_neural::{Precision, whole_network};
+use gantry_tests::recipe;
+use gantry_weights::StateDict;
+
+const EPS: f64 = 1e-5;
+/// What negative values are multiplied with.
+const SLOPE: f32 = 0.01;
+
+/// The network: `[N, C, D, H, W]` to `[N, classes, D, H, W]`; each axis a multiple of 2 for each stage but the first.
+pub struct UNet {
+    engine: Engine,
+    down: Vec<[Layer; 2]>,
+    /// From the lowest stage up: the enlargement, and the stage it enters.
+    up: Vec<(Conv, [Layer; 2])>,
+    head: Conv,
+}
+
+/// A convolution, and gain and shift of the norm behind it.
+struct Layer {
+    conv: Conv,
+    gain: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// What a layer gives, before its norm.
+struct Raw<'a> {
+    layer: &'a Layer,
+    data: Blocked,
+}
+
+impl Raw<'_> {
+    /// Normalised and activated, as `entry` wants it.
+    fn cells(&self, engine: &Engine, entry: &Entry) -> Result<Cells> {
+        let Some(statistics) = self.data.statistics() else { bail!("a layer gathered no statistics") };
+        let norm = Finish::instance_norm(statistics, EPS, Some((&self.layer.gain, &self.layer.shift)));
+        engine.cells(&norm.leaky_relu(SLOPE), &self.data, entry)
+    }
+}
+
+impl Layer {
+    fn new(
+        engine: &Engine,
+        weights: &mut NetworkWeights,
+        key: [String; 2],
+        inputs: &[usize],
+        first: ConvConfig,
+    ) -> Result<Self> {
+        let config = ConvConfig { padding: [1; 3], statistics: true, ..first };
+        let mut take = |key: &str, part: &str| weights.take(&format!("{key}.{part}"));
+        let conv = Conv::new(engine, &take(&key[0], "weight")?, Some(&take(&key[0], "bias")?), inputs, config)?;
+        Ok(Self { conv, gain: take(&key[1], "weight")?.to_vec1()?, shift: take(&key[1], "bias")?.to_vec1()? })
+    }
+
+    fn forward(&self, inputs: &[&Cells]) -> Result<Raw<'_>> {
+        Ok(Raw { layer: self, data: self.conv.forward(inputs)? })
+    }
+}
+
+impl UNet {
+    /// Takes all tensors out of `weights`; `features` are the channels of the stages.
+    pub fn new(engine: &Engine, mut weights: NetworkWeights, features: &[usize]) -> Result<Self> {
+        let take = &mut weights;
+        // Convolution, norm and activation follow each other twice in a stage.
+        let keys = |stage: &str, at: usize| [format!("{stage}.{}", 3 * at), format!("{stage}.{}", 3 * at + 1)];
+        let plain = ConvConfig::default();
+        let mut down = Vec::new();
+        for stage in 0..features.len() {
+            let name = format!("down.{stage}");
+            let begin = match stage {
+                0 => ConvConfig { first: true, ..plain },
+                _ => ConvConfig { stride: [2; 3], ..plain },
+            };
+            let first = Layer::new(engine, take, keys(&name, 0), &[], begin)?;
+            down.push([first, Layer::new(engine, take, keys(&name, 1), &[], plain)?]);
+        }
+        let mut up = Vec::new();
+        for (step, width) in features.iter().rev().skip(1).enumerate() {
+            let key = format!("enlarge.{step}");
+            let [weight, bias] = ["weight", "bias"].map(|part| take.take(&format!("{key}.{part}")));
+            let config = ConvConfig { kind: Kind::Transposed { extra: [0; 3] }, stride: [2; 3], ..plain };
+            let enlarge = Conv::new(engine, &weight?, Some(&bias?), &[], config)?;
+            let name = format!("up.{step}");
+            let first = Layer::new(engine, take, keys(&name, 0), &[*width, *width], plain)?;
+            up.push((enlarge, [first, Layer::new(engine, take, keys(&name, 1), &[], plain)?]));
+        }
+        let head = Conv::new(engine, &take.take("head.weight")?, Some(&take.take("head.bias")?), &[], plain)?;
+        weights.finish()?;
+        Ok(Self { engine: engine.clone(), down, up, head })
+    }
+
+    /// Runs the network.
+    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        whole_network(input, &|planes, shape| {
+            let out = self.run(planes, shape)?;
+            Ok((out.to_planes(), out.shape()))
+        })
+    }
+
+    fn run(&self, planes: &[f32], shape: Shape) -> Result<Blocked> {
+        let engine = &self.engine;
+        let lowest = self.down.len() - 1;
+        let mut skipped = Vec::new();
+        let mut below = None;
+        for (stage, [first, second]) in self.down.iter().enumerate() {
+            let raw = match &below {
+                None => Raw { layer: first, data: first.conv.forward_planes(planes, shape)? },
+                Some(cells) => first.forward(&[cells])?,
+            };
+            let cells = raw.cells(engine, second.conv.entry())?;
+            drop(raw);
+            let raw = second.forward(&[&cells])?;
+            drop(cells);
+            if stage == lowest {
+                let entry = self.up.first().map_or(self.head.entry(), |(enlarge, _)| enlarge.entry());
+                below = Some(raw.cells(engine, entry)?);
+            } else {
+                below = Some(raw.cells(engine, self.down[stage + 1][0].conv.entry())?);
+                skipped.push(raw.cells(engine, self.up[lowest - 1 - stage].1[0].conv.entry())?);
+            }
+        }
+        let Some(mut cells) = below else { bail!("a network without stages") };
+        for (step, (enlarge, [first, second])) in self.up.iter().enumerate() {
+            let enlarged = enlarge.forward(&[&cells])?;
+            let enlarged = engine.cells(&Finish::default(), &enlarged, first.conv.entry())?;
+            let Some(skip) = skipped.pop() else { bail!("a stage without a skip") };
+            let raw = first.forward(&[&enlarged, &skip])?;
+            drop((enlarged, skip));
+            cells = raw.cells(engine, second.conv.entry())?;
+            let raw = second.forward(&[&cells])?;
+            let entry = self.up.get(step + 1).map_or(self.head.entry(), |(enlarge, _)| enlarge.entry());
+            cells = raw.cells(engine, entry)?;
+        }
+        self.head.forward(&[&cells])
+    }
+}
+
+/// Precisions that differ for this network: it has no calibration, so `int8` would be `bf16`.
+pub fn takes(precision: Precision) -> bool {
+    precision != Precision::Int8
+}
+
+/// Weights made by the recipe, by the names that `bench_torch.py` gives them.
+pub fn weights(channels: usize, classes: usize, features: &[usize]) -> gantry_weights::Result<StateDict> {
+    let mut dict = StateDict::new();
+    let mut tensor = |key: String, shape: &[usize], scale: f32, offset: f32| {
+        let values = recipe::uniform(&format!("unet/{key}"), shape.iter().product());
+        let values: Vec<f32> = values.into_iter().map(|x| offset + scale * x).collect();
+        dict.insert(key, gantry_weights::Tensor::from_f32(shape.to_vec(), &values)?)
+    };
+    let mut conv = |key: &str, shape: [usize; 3], outputs: usize, fan_in: usize| {
+        let scale = (3.0 / fan_in as f32).sqrt();
+        let [first, second, kernel] = shape;
+        tensor(format!("{key}.weight"), &[first, second, kernel, kernel, kernel], scale, 0.0)?;
+        tensor(format!("{key}.bias"), &[outputs], 0.1, 0.0)
+    };
+    let mut norms = Vec::new();
+    let mut stage = |conv: &mut dyn FnMut(&str, [usize; 3], usize, usize) -> gantry_weights::Result<()>,
+                     key: &str,
+                     before: usize,
+                     width: usize| {
+        for (at, inputs) in [before, width].into_iter().enumerate() {
+            conv(&format!("{key}.{}", 3 * at), [width, inputs, 3], width, 27 * inputs)?;
+            norms.push((format!("{key}.{}", 3 * at + 1), width));
+        }
+        Ok::<_, gantry_weights::Error>(())
+    };
+    for (at, &width) in features.iter().enumerate() {
+        let before = if at == 0 { channels } else { features[at - 1] };
+        stage(&mut conv, &format!("down.{at}"), before, width)?;
+    }
+    for (step, pair) in features.windows(2).rev().enumerate() {
+        conv(&format!("enlarge.{step}"), [pair[1], pair[0], 2], pair[0], pair[1])?;
+        stage(&mut conv, &format!("up.{step}"), 2 * pair[0], pair[0])?;
+    }
+    conv("head", [classes, features[0], 1], classes, features[0])?;
+    for (key, width) in norms {
+        tensor(format!("{key}.weight"), &[width], 0.3, 1.0)?;
+        tensor(format!("{key}.bias"), &[width], 0.2, 0.0)?;
+    }
+    Ok(dict)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use gantry_neural::{ComputeDevice, Isa};
+
+    use super::*;
+
+    /// Channels of one volume, in f64.
+    #[derive(Clone)]
+    struct Volume {
+        channels: Vec<Vec<f64>>,
+        size: [usize; 3],
+    }
+
+    fn values(dict: &StateDict, key: &str) -> Vec<f64> {
+        dict.get(key).expect("the tensor").to_f32().into_iter().map(f64::from).collect()
+    }
+
+    fn places(size: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
+        (0..size.iter().product()).map(move |at| [at / (size[1] * size[2]), at / size[2] % size[1], at % size[2]])
+    }
+
+    fn conv(dict: &StateDict, key: &str, x: &Volume, kernel: usize, stride: usize) -> Volume {
+        let (weight, bias) = (values(dict, &format!("{key}.weight")), values(dict, &format!("{key}.bias")));
+        let size = x.size.map(|n| n.div_ceil(stride));
+        let taps = kernel.pow(3);
+        let sum = |output: usize, to: [usize; 3]| {
+            let mut sum = bias[output];
+            for (input, plane) in x.channels.iter().enumerate() {
+                for (tap, from) in places([kernel; 3]).enumerate() {
+                    let at: [usize; 3] = std::array::from_fn(|i| to[i] * stride + from[i]);
+                    if (0..3).all(|i| (kernel / 2..x.size[i] + kernel / 2).contains(&at[i])) {
+                        let [z, y, x_at] = at.map(|at| at - kernel / 2);
+                        let factor = weight[(output * x.channels.len() + input) * taps + tap];
+                        sum += factor * plane[(z * x.size[1] + y) * x.size[2] + x_at];
+                    }
+                }
+            }
+            sum
+        };
+        let channels = (0..bias.len()).map(|output| places(size).map(|to| sum(output, to)).collect()).collect();
+        Volume { channels, size }
+    }
+
+    fn norm(dict: &StateDict, key: &str, mut x: Volume) -> Volume {
+        let (gain, shift) = (values(dict, &format!("{key}.weight")), values(dict, &format!("{key}.bias")));
+        for (channel, plane) in x.channels.iter_mut().enumerate() {
+            let count = plane.len() as f64;
+            let mean = plane.iter().sum::<f64>() / count;
+            let variance = plane.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+            for v in plane.iter_mut() {
+                *v = (*v - mean) / (variance + EPS).sqrt() * gain[channel] + shift[channel];
+                *v = if *v < 0.0 { *v * f64::from(SLOPE) } else { *v };
+            }
+        }
+        x
+    }
+
+    fn stage(dict: &StateDict, key: &str, x: &Volume, stride: usize) -> Volume {
+        let x = norm(dict, &format!("{key}.1"), conv(dict, &format!("{key}.0"), x, 3, stride));
+        norm(dict, &format!("{key}.4"), conv(dict, &format!("{key}.3"), &x, 3, 1))
+    }
+
+    fn enlarged(dict: &StateDict, key: &str, x: &Volume) -> Volume {
+        let (weight, bias) = (values(dict, &format!("{key}.weight")), values(dict, &format!("{key}.bias")));
+        let size = x.size.map(|n| 2 * n);
+        let sum = |output: usize, to: [usize; 3]| {
+            let [z, y, column] = to.map(|at| at / 2);
+            let tap = (to[0] % 2 * 2 + to[1] % 2) * 2 + to[2] % 2;
+            let from = (z * x.size[1] + y) * x.size[2] + column;
+            let product =
+                |(input, plane): (usize, &Vec<f64>)| weight[(input * bias.len() + output) * 8 + tap] * plane[from];
+            bias[output] + x.channels.iter().enumerate().map(product).sum::<f64>()
+        };
+        let channels = (0..bias.len()).map(|output| places(size).map(|to| sum(output, to)).collect()).collect();
+        Volume { channels, size }
+    }
+
+    #[test]
+    fn it_is_the_network_by_its_definition() -> Result<()> {
+        let (features, size) = ([5, 9, 17], [4, 8, 12]);
+        let dict = weights(1, 3, &features).expect("weights");
+        let input = recipe::uniform("unet/input", size.iter().product());
+        let planes: Vec<f64> = input.iter().map(|&v| f64::from(v)).collect();
+
+        let first = stage(&dict, "down.0", &Volume { channels: vec![planes], size }, 1);
+        let second = stage(&dict, "down.1", &first, 2);
+        let mut x = stage(&dict, "down.2", &second, 2);
+        for (step, skip) in [second, first].into_iter().enumerate() {
+            x = enlarged(&dict, &format!("enlarge.{step}"), &x);
+            x.channels.extend(skip.channels);
+            x = stage(&dict, &format!("up.{step}"), &x, 1);
+        }
+        let expected = conv(&dict, "head", &x, 1, 1).channels.concat();
+
+        let tensor = Tensor::from_vec(input, (1, 1, size[0], size[1], size[2]), &Device::Cpu)?;
+        for isa in Isa::all() {
+            for (precision, most) in [(Precision::F32, 1e-4), (Precision::F32x3, 1e-3), (Precision::Bf16, 0.2)] {
+                let network = NetworkWeights::new(dict.clone(), ComputeDevice::Cpu).expect("weights");
+                let network = UNet::new(&Engine::new(isa, precision)?, network, &features)?;
+                let out = network.forward(&tensor)?;
+                assert_eq!(out.dims(), [1, 3, size[0], size[1], size[2]]);
+                let found = out.flatten_all()?.to_vec1::<f32>()?;
+                let worst = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                assert!(worst < most, "{isa} {precision}: {worst:e}");
+            }
+        }
+        Ok(())
+    }
+}
