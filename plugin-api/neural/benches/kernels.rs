@@ -193,7 +193,7 @@ mod pass {
         let trunk = engine.from_planes(&noise(SHAPE.channels * SHAPE.pixels()), SHAPE).expect("blocks");
         let gate = noise(SHAPE.pixels());
         let work = || {
-            let finish = norm(&raw).gate(&gate).add(&trunk);
+            let finish = norm(&raw).gate(&gate).adding(&trunk);
             engine.cells_and_blocked(&finish, &raw, next.entry()).expect("cells and blocks")
         };
         way.time(bencher, SHAPE.channels * SHAPE.pixels(), work);
