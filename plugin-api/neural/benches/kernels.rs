@@ -7,7 +7,7 @@
 use std::fmt;
 use std::hint::black_box;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Tensor};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use gantry_neural::{Conv, ConvConfig, Edge, Engine, Finish, Isa, Kind, Precision, Shape, Workers, resize_antialiased};
@@ -187,7 +187,7 @@ mod pass {
         let trunk = engine.from_planes(&noise(SHAPE.channels * SHAPE.pixels()), SHAPE).expect("blocks");
         let gate = noise(SHAPE.pixels());
         let work = || {
-            let finish = norm(&raw).gate(&gate).add(&trunk);
+            let finish = norm(&raw).gate(&gate).adding(&trunk);
             engine.cells_and_blocked(&finish, &raw, next.entry()).expect("cells and blocks")
         };
         way.time(bencher, SHAPE.channels * SHAPE.pixels(), work);
