@@ -146,6 +146,9 @@ pub fn takes(precision: Precision) -> bool {
     precision != Precision::Int8
 }
 
+/// Makes a convolution's tensors from its name, first axes and kernel of its weight, outputs, and inputs of each sum.
+type MakeConv<'a> = dyn FnMut(&str, [usize; 3], usize, usize) -> gantry_weights::Result<()> + 'a;
+
 /// Weights made by the recipe, by the names that `bench_torch.py` gives them.
 pub fn weights(channels: usize, classes: usize, features: &[usize]) -> gantry_weights::Result<StateDict> {
     let mut dict = StateDict::new();
@@ -161,10 +164,7 @@ pub fn weights(channels: usize, classes: usize, features: &[usize]) -> gantry_we
         tensor(format!("{key}.bias"), &[outputs], 0.1, 0.0)
     };
     let mut norms = Vec::new();
-    let mut stage = |conv: &mut dyn FnMut(&str, [usize; 3], usize, usize) -> gantry_weights::Result<()>,
-                     key: &str,
-                     before: usize,
-                     width: usize| {
+    let mut stage = |conv: &mut MakeConv<'_>, key: &str, before: usize, width: usize| {
         for (at, inputs) in [before, width].into_iter().enumerate() {
             conv(&format!("{key}.{}", 3 * at), [width, inputs, 3], width, 27 * inputs)?;
             norms.push((format!("{key}.{}", 3 * at + 1), width));
