@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
 use gantry_neural::{
-    Blocked, Conv, ConvConfig, Edge, Engine, Finish, Kind, NetworkWeights, Shape, Statistics, pixel_gate, whole_network,
+    Blocked, Cells, Conv, ConvConfig, Edge, Engine, Entry, Finish, Kind, NetworkWeights, Shape, Statistics, pixel_gate,
+    whole_network,
 };
 use rayon::prelude::*;
 
@@ -180,6 +181,8 @@ impl DucosyGenerator {
 
 /// As [`Trace`], for use from several places.
 type Report<'a> = dyn Fn(usize, &'static str, &dyn Fn() -> Result<Tensor>) -> Result<()> + 'a;
+/// The same within a block, whose number is known.
+type ReportBlock<'a> = dyn Fn(&'static str, &dyn Fn() -> Result<Tensor>) -> Result<()> + 'a;
 
 fn dims(shape: Shape) -> (usize, usize, usize, usize) {
     (shape.pictures, shape.channels, shape.size[1], shape.size[2])
@@ -246,11 +249,11 @@ impl ResidualBlock {
     fn run(
         &self,
         engine: &Engine,
-        cells: &gantry_neural::Cells,
+        cells: &Cells,
         trunk: &Blocked,
-        next: &gantry_neural::Entry,
-        trace: &dyn Fn(&'static str, &dyn Fn() -> Result<Tensor>) -> Result<()>,
-    ) -> Result<(gantry_neural::Cells, Blocked)> {
+        next: &Entry,
+        trace: &ReportBlock<'_>,
+    ) -> Result<(Cells, Blocked)> {
         let inner = self.first.forward(&[cells])?;
         let norm = instance_norm(&inner)?.relu();
         trace("inner", &|| tensor(&engine.blocked(&norm, &inner)?))?;
