@@ -42,7 +42,6 @@ fn weights(folder: &Path, plan: &UnetPlan) -> NetworkWeights {
     NetworkWeights::new(plan.published(dict).unwrap(), ComputeDevice::Cpu).unwrap()
 }
 
-/// Largest difference over every instruction set; logits have a standard deviation of 2.
 #[test]
 fn the_networks_are_those_of_nnunet() {
     let Some(folder) = shared("fixtures/nnunet") else { return };
@@ -59,9 +58,17 @@ fn the_networks_are_those_of_nnunet() {
                 let out = run(1);
                 assert_eq!(out.dims(), expected.shape);
                 let out = out.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                let worst = out.iter().zip(&expected.data).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-                println!("{name} {precision} {isa}: largest difference {worst:.1e}");
-                assert!(worst <= if precision == Precision::Bf16 { 0.5 } else { 1e-4 }, "{worst:e}");
+                let apart = || out.iter().zip(&expected.data).map(|(a, b)| (a - b).abs());
+                let worst = apart().fold(0f32, f32::max);
+                let mean = apart().map(f64::from).sum::<f64>() / out.len() as f64;
+                println!("{name} {precision} {isa}: largest difference {worst:.1e}, mean {mean:.1e}");
+                // Logits have a standard deviation of 2. PyTorch's own are up to 5e-5 from sums in f64.
+                let (largest, usual) = match precision {
+                    Precision::F32 => (1e-4, 1e-5),
+                    Precision::F32x3 => (1.2e-4, 1e-5),
+                    Precision::Bf16 | Precision::Int8 => (1.5, 0.1),
+                };
+                assert!(worst <= largest && mean <= usual, "{worst:e}, mean {mean:e}");
                 if isa == Isa::best() {
                     assert_eq!(run(3).flatten_all().unwrap().to_vec1::<f32>().unwrap(), out, "3 threads");
                 }
