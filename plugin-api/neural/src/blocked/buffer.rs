@@ -21,6 +21,10 @@ pub(crate) struct Store {
 /// More free buffers than this are given back: a network alternates between a few.
 const KEPT: usize = 12;
 
+/// Bytes of a large page.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 2 << 20;
+
 impl Store {
     /// The store of this library.
     pub(crate) fn shared() -> Self {
@@ -41,7 +45,10 @@ impl Store {
             Some(at) => free.swap_remove(at),
             None => {
                 drop(free);
-                vec![Line([0.0; 16]); lines]
+                let mut data = Vec::with_capacity(lines);
+                large_pages(data.as_ptr(), lines);
+                data.resize(lines, Line([0.0; 16]));
+                data
             }
         };
         Buffer { data, store: self.clone() }
@@ -51,6 +58,22 @@ impl Store {
     pub(crate) fn clear(&self) {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// Asks for large pages before memory is first touched: hundreds of rows are walked at a time, more than a processor
+/// remembers small pages, and each small page costs a fault. Where the system refuses, small pages do.
+fn large_pages(at: *const Line, lines: usize) {
+    #[cfg(target_os = "linux")]
+    if lines * CELL >= LARGE {
+        let first = (at as usize).next_multiple_of(LARGE);
+        let end = (at as usize + lines * CELL) / LARGE * LARGE;
+        if first < end {
+            // SAFETY: whole pages of an allocation that its holder has not used yet; the advice changes no content.
+            unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (at, lines);
 }
 
 /// Aligned memory, given back to its store when dropped.

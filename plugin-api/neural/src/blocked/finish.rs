@@ -395,37 +395,52 @@ for_lanes! {
     unsafe fn finish_row(row: &Row<'_>) = finish_row_body
 }
 
+/// What does not change along a row.
+struct Constants<L> {
+    affine: [L; 3],
+    slope: L,
+}
+
+/// Pixel `at`. A function, not a closure: closures are compiled without the caller's instruction set.
+#[inline(always)]
+unsafe fn value<L: Lanes>(row: &Row<'_>, constants: &Constants<L>, at: usize) -> L {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let [mean, scale, shift] = constants.affine;
+        let mut y = L::load(row.input.add(at * LANES)).sub(mean).mul(scale).add(shift);
+        if let Some(gate) = row.gate {
+            y = y.mul(L::splat(gate.add(at).read()));
+        }
+        if let Some(addend) = row.addend {
+            y = y.add(L::load(addend.add(at * LANES)));
+        }
+        if row.slope == 1.0 { y } else { y.leaky(constants.slope) }
+    }
+}
+
 #[inline(always)]
 unsafe fn finish_row_body<L: Lanes>(row: &Row<'_>) {
     // SAFETY: the caller's contract.
     unsafe {
-        let [mean, scale, shift] = row.affine.each_ref().map(|values| L::load(values.as_ptr()));
-        let slope = L::splat(row.slope);
-        let value = |at: usize| {
-            let mut y = L::load(row.input.add(at * LANES)).sub(mean).mul(scale).add(shift);
-            if let Some(gate) = row.gate {
-                y = y.mul(L::splat(gate.add(at).read()));
-            }
-            if let Some(addend) = row.addend {
-                y = y.add(L::load(addend.add(at * LANES)));
-            }
-            if row.slope == 1.0 { y } else { y.leaky(slope) }
+        let constants = Constants {
+            affine: row.affine.each_ref().map(|values| L::load(values.as_ptr())),
+            slope: L::splat(row.slope),
         };
         match row.form {
             Form::Single => {
                 for at in 0..row.pixels {
-                    value(at).store(row.out.add(at * CELL).cast());
+                    value(row, &constants, at).store(row.out.add(at * CELL).cast());
                 }
             }
             Form::Brain => {
                 for at in 0..row.pixels {
-                    value(at).store_bf16(row.out.add(at * CELL).cast());
+                    value(row, &constants, at).store_bf16(row.out.add(at * CELL).cast());
                 }
             }
             Form::Remainder => {
                 let mut high = [0u16; LANES];
                 for at in 0..row.pixels {
-                    let y = value(at);
+                    let y = value(row, &constants, at);
                     y.store_bf16(high.as_mut_ptr());
                     y.sub(L::load_bf16(high.as_ptr())).store_bf16(row.out.add(at * CELL).cast());
                 }
@@ -433,7 +448,7 @@ unsafe fn finish_row_body<L: Lanes>(row: &Row<'_>) {
             Form::Byte { inverse, zero } => {
                 let (inverse, zero) = (L::splat(inverse), L::splat(zero));
                 for at in 0..row.pixels {
-                    value(at).mul(inverse).add(zero).store_u8(row.out.add(at * CELL));
+                    value(row, &constants, at).mul(inverse).add(zero).store_u8(row.out.add(at * CELL));
                 }
             }
         }

@@ -11,12 +11,14 @@ mod cells;
 mod finish;
 mod pixels;
 mod planes;
+mod pool;
 mod statistics;
 
 pub use cells::{Cells, Edge, Entry};
 pub use finish::Finish;
 pub use pixels::pixel_gate;
 pub(crate) use planes::Window;
+pub use pool::{Pool, Pooling};
 pub use statistics::Statistics;
 pub(crate) use statistics::{Partial, rows_partial};
 
