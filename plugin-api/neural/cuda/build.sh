@@ -3,12 +3,15 @@
 # CPU libraries in target/stage/plugins.
 #
 #   build.sh [--cudnn]    fetch the toolchain (once), build, stage
+#   build.sh [--cudnn] --bench
+#                         the same, and target/cuda/release/examples/cuda_bench for tests/oracles/bench_cuda.py
 #   build.sh --ptx        only compile kernels.cu to the checked-in kernels.ptx
 #
 # --cudnn: convolutions by cuDNN. Much faster; the library then needs libcudnn.so.9 wherever it is loaded.
 # Without it, convolutions go through cuBLAS and the library needs no more than the driver and the CUDA 13 run time.
 #
-# Everything fetched and built goes to target/cuda-toolchain and target/cuda: about 1.9 GB and 0.7 GB.
+# GANTRY_STAGE names another staged installation than target/stage.
+# Everything fetched and built goes to target/cuda-toolchain and target/cuda: about 1.8 GB and 0.8 GB.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -17,11 +20,13 @@ cuda=$chain/toolkit/nvidia/cu13
 
 features=cuda
 only_ptx=false
+bench=false
 for argument; do
     case $argument in
         --cudnn) features=cudnn ;;
         --ptx) only_ptx=true ;;
-        *) echo "usage: build.sh [--cudnn | --ptx]" >&2; exit 2 ;;
+        --bench) bench=true ;;
+        *) echo "usage: build.sh [--cudnn] [--bench] | --ptx" >&2; exit 2 ;;
     esac
 done
 [[ $(uname -sm) == "Linux x86_64" ]] || { echo "build.sh: Linux on x86-64 only" >&2; exit 1; }
@@ -87,8 +92,10 @@ stub libcuda libcuda.so.1 'cu[A-Z]' "$cudarc/src/driver/sys"
 cd "$root"
 stage=${GANTRY_STAGE:-$root/target/stage}
 for plugin in cyclegan-generator; do
-    cargo build --release --locked --lib --target-dir target/cuda --features "$plugin/$features" --package "$plugin" \
-        --config 'profile.release.strip="symbols"'
+    what=(--lib)
+    if $bench; then what+=(--example cuda_bench); fi
+    cargo build --release --locked "${what[@]}" --target-dir target/cuda --features "$plugin/$features" \
+        --package "$plugin" --config 'profile.release.strip="symbols"'
     name=lib${plugin//-/_}
     folder=$stage/plugins/$plugin
     if [[ -f $folder/plugin.toml ]]; then

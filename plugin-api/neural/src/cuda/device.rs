@@ -7,5 +7,9 @@ use candle_core::Device;
 /// # Errors
 /// In words, where the driver finds none or refuses it.
 pub fn open_device() -> Result<Device, String> {
-    Device::new_cuda(0).map_err(|error| format!("the CUDA device cannot be opened: {error}"))
+    Device::new_cuda(0).map_err(|error| {
+        // What follows the first line is a backtrace.
+        let text = error.to_string();
+        format!("the CUDA device cannot be opened: {}", text.lines().next().unwrap_or_default().trim_end())
+    })
 }
