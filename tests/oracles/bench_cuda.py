@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The generator on one card: Gantry's CUDA library against PyTorch, accuracy and milliseconds a slice, as a table.
 
-    bench_cuda.py PROGRAM [--size 512] [--channels 3] [--rounds 30] [--library-path DIR ...] [--output docs/cuda-results.md]
+    bench_cuda.py PROGRAM [--size 512] [--channels 3] [--rounds 30] [--library-path DIR ...] [--output FILE]
 
 PROGRAM is target/cuda/release/examples/cuda_bench, made by `plugin-api/neural/cuda/build.sh --bench`. Needs a card, torch
 and numpy. A time is from a slice in the host's memory to the result there, the median of the rounds; errors are against
@@ -9,6 +9,7 @@ PyTorch in float64 on the CPU, in units of the output's [-1, 1].
 """
 
 import argparse
+import copy
 import glob
 import json
 import os
@@ -57,9 +58,9 @@ def of_torch(network, image, rounds):
     rows = {}
 
     def way(name, dtype, form, compiled):
-        model = network.to("cuda", dtype).to(memory_format=form).eval()
+        model = copy.deepcopy(network).to("cuda", dtype).to(memory_format=form).eval()
         if compiled:
-            model = torch.compile(model, mode="max-autotune")
+            model = torch.compile(model)
 
         def run():
             x = image.to("cuda").to(dtype).contiguous(memory_format=form)
