@@ -152,9 +152,10 @@ fn report_json(health: &Health) -> Json {
         },
         "memory": { "total_bytes": total, "available_bytes": available },
         "devices": device_names(cuda),
-        "cuda": match cuda {
-            Ok(driver) => json!({ "usable": true, "driver": driver, "kernel_module": machine::cuda::kernel_module() }),
-            Err(why) => json!({ "usable": false, "why": why, "kernel_module": machine::cuda::kernel_module() }),
+        "cuda": cuda.is_ok(),
+        "driver": match cuda {
+            Ok(driver) => json!({ "cuda": driver.cuda, "cards": driver.cards, "kernel_module": machine::cuda::kernel_module() }),
+            Err(why) => json!({ "why": why, "kernel_module": machine::cuda::kernel_module() }),
         },
         "cuda_libraries": cuda_libraries(registry)
             .map(|(id, file, there)| json!({ "plugin": id, "library": file, "installed": there })).collect::<Vec<_>>(),

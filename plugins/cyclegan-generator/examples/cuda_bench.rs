@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds: usize = rounds.parse()?;
     let values: Vec<f32> =
         std::fs::read(input)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    let input = Tensor::from_vec(values, (1, channels.parse()?, rows.parse()?, columns.parse()?), &Device::Cpu)?;
+    let shape: [usize; 4] = [1, channels.parse()?, rows.parse()?, columns.parse()?];
+    let input = Tensor::from_vec(values, &shape, &Device::Cpu)?;
     let load = || -> Result<(NetworkWeights, Sizes), Box<dyn Error>> {
         let dict = StateDict::load(weights, None)?;
         let hyper = architecture()?.check(&dict)?;
