@@ -121,7 +121,7 @@ fn who_is_asked_between_layers_can_end_the_work() {
         asked += 1;
         if asked == 3 { Err(candle_core::Error::Msg("enough".into())) } else { Ok(()) }
     };
-    let error = network.forward(&input, &mut stop).err().expect("it was stopped");
+    let error = network.forward(&input, &mut stop).expect_err("it was stopped");
     assert!(error.to_string().contains("enough") && asked == 3, "{error}");
 }
 
