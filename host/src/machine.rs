@@ -1,6 +1,8 @@
 //! What this machine is: processor, features that decide arithmetic, memory. For run.json and `gantry doctor`.
 
 use gantry_plugin::{Isa, IsaFeatures};
+pub mod cuda;
+
 use serde_json::{Value as Json, json};
 
 /// Processor model, features, the instructions that kernels choose by themselves, and threads.

@@ -141,7 +141,9 @@ fn listings_are_json_where_asked() {
     let plugins = json(&run(&["plugins", "list", "--json"]).expect(0));
     assert!(plugins["plugins"].as_array().is_some_and(|p| p.len() >= 9), "{plugins:#}");
     let doctor = json(&run(&["doctor", "--json"]).expect(0));
-    assert_eq!((&doctor["ok"], &doctor["cuda"]), (&Json::Bool(true), &Json::Bool(false)), "{doctor:#}");
+    assert_eq!(doctor["ok"], Json::Bool(true), "{doctor:#}");
+    // Whether there is a card is the machine's matter.
+    assert!(doctor["cuda"].is_boolean() && doctor["driver"].is_object(), "{doctor:#}");
     // A pipe is never coloured, and NO_COLOR is heeded.
     for arguments in
         [&["series", shown(&input)][..], &["plugins", "list"], &["doctor"], &["check", "/nonexistent.toml"]]

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
-use super::run::{self, Device, RunArgs, STALL_S};
+use super::run::{self, RunArgs, STALL_S};
 use crate::builtin::phantom::{PhantomGrid, write_dicom_tree};
 use crate::diagnostic::Sources;
 use crate::engine::{Failure, Watcher, supervisor};
 use crate::graph::Graph;
 use crate::identity::Key;
+use crate::plan::Asked;
 
 /// Arguments of `gantry bench`.
 #[derive(Debug, Clone, Args)]
@@ -43,8 +44,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NODE.PARAM=VALUE")]
     pub set: Vec<String>,
     /// Where networks run
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_name = "DEVICE", default_value_t = Asked::Auto)]
+    pub device: Asked,
     /// CPU threads [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -12,8 +12,9 @@ use super::phantom::{self, PhantomArgs, PhantomError};
 use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
-use super::run::{self, Device, RunArgs, STALL_S};
+use super::run::{self, RunArgs, STALL_S};
 use crate::identity::Key;
+use crate::plan::Asked;
 
 /// The pipeline that the demo runs and leaves beside its results.
 pub const PIPELINE: &str = include_str!("../../../config/pipelines/demo.toml");
@@ -64,7 +65,7 @@ fn run_args(args: &DemoArgs) -> RunArgs {
         limit: None,
         only: Vec::new(),
         set: Vec::new(),
-        device: Device::Auto,
+        device: Asked::Cpu,
         jobs: None,
         threads: None,
         keep: Vec::new(),

@@ -11,8 +11,10 @@ use serde_json::{Value as Json, json};
 use super::places::{PlacesArgs, SiteArgs, nothing_installed};
 use super::reply::Reply;
 use crate::diagnostic::{Diagnostic, Sources};
+use crate::engine::devices;
 use crate::identity::Key;
 use crate::machine;
+use crate::machine::cuda::{Card, Driver};
 use crate::registry::site::AUTO;
 use crate::registry::{Registry, Site};
 
@@ -33,8 +35,24 @@ pub struct DoctorArgs {
     pub site: SiteArgs,
 }
 
+/// The devices that `--device` may name.
+fn device_names(cuda: &Result<Driver, String>) -> Vec<String> {
+    let cards = cuda.iter().flat_map(|driver| 0..driver.cards.len()).map(|i| format!("cuda:{i}"));
+    std::iter::once("cpu".to_owned()).chain(cards).collect()
+}
+
+/// Plugins that have a library for cards: id, file name, and whether it is installed.
+fn cuda_libraries(registry: &Registry) -> impl Iterator<Item = (&str, &str, bool)> {
+    registry.plugins.iter().filter_map(|plugin| {
+        let file = plugin.manifest.library_for("cuda")?;
+        Some((plugin.manifest.id.as_str(), file, plugin.path.join(file).is_file()))
+    })
+}
+
 /// What the examination found.
 struct Health {
+    /// NVIDIA's driver, or why there is none to use. That is no fault: a machine may have no card.
+    cuda: Result<Driver, String>,
     registry: Registry,
     /// The site document, or why it cannot be used.
     site: Result<Site, String>,
@@ -90,7 +108,8 @@ fn examine(args: &DoctorArgs) -> Health {
     if let Some((_, Some(why))) = &key {
         wrong.push(format!("key: {why}"));
     }
-    Health { registry, site, key, wrong }
+    let cuda = devices::driver();
+    Health { cuda, registry, site, key, wrong }
 }
 
 fn threads() -> usize {
@@ -119,7 +138,7 @@ fn kernels(found: &IsaFeatures) -> String {
 }
 
 fn report_json(health: &Health) -> Json {
-    let Health { registry, site, key, wrong } = health;
+    let Health { cuda, registry, site, key, wrong } = health;
     let (total, available) = machine::memory();
     json!({
         "ok": wrong.is_empty(),
@@ -132,8 +151,14 @@ fn report_json(health: &Health) -> Json {
             "precision": precision(health),
         },
         "memory": { "total_bytes": total, "available_bytes": available },
-        "devices": ["cpu"],
-        "cuda": false,
+        "devices": device_names(cuda),
+        "cuda": cuda.is_ok(),
+        "driver": match cuda {
+            Ok(driver) => json!({ "cuda": driver.cuda, "cards": driver.cards, "kernel_module": machine::cuda::kernel_module() }),
+            Err(why) => json!({ "why": why, "kernel_module": machine::cuda::kernel_module() }),
+        },
+        "cuda_libraries": cuda_libraries(registry)
+            .map(|(id, file, there)| json!({ "plugin": id, "library": file, "installed": there })).collect::<Vec<_>>(),
         "searched": registry.searched.iter()
             .map(|p| json!({ "path": p.path, "what": p.what, "why": p.why, "exists": p.exists() })).collect::<Vec<_>>(),
         "plugins": registry.plugins.iter()
@@ -149,7 +174,7 @@ fn report_json(health: &Health) -> Json {
 }
 
 fn report(health: &Health) -> String {
-    let Health { registry, site, key, wrong } = health;
+    let Health { cuda, registry, site, key, wrong } = health;
     let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
     let (total, available) = machine::memory();
     let features = machine::features();
@@ -164,7 +189,22 @@ fn report(health: &Health) -> String {
     line("features", features);
     line("kernels", format!("{}; precision {}", kernels(&IsaFeatures::found()), precision(health)));
     line("memory", format!("{:.1} GiB, {:.1} GiB free", gib(total), gib(available)));
-    line("devices", "cpu (this build has no CUDA)".to_owned());
+    line("devices", device_names(cuda).join(", "));
+    let module = machine::cuda::kernel_module().map(|v| format!("; kernel module {v}")).unwrap_or_default();
+    match cuda {
+        Ok(driver) => {
+            line("driver", format!("NVIDIA, CUDA {}{module}", driver.cuda));
+            for (i, card) in driver.cards.iter().enumerate() {
+                let Card { name, capability, memory_bytes } = card;
+                line("", format!("cuda:{i} is {name}, compute capability {capability}, {:.1} GiB", gib(*memory_bytes)));
+            }
+        }
+        Err(why) => line("driver", format!("no CUDA: {why}{module}")),
+    }
+    for (id, file, there) in cuda_libraries(registry) {
+        let there = if there { "installed" } else { "not installed" };
+        line("", format!("plugin {id}: CUDA library {file} is {there}"));
+    }
     line(
         "site",
         match site {
@@ -228,10 +268,10 @@ mod tests {
         let found: Json = serde_json::from_str(&reply.stdout).unwrap();
         assert_eq!(reply.code, 0, "{found:#}");
         assert_eq!(found["abi"]["major"], 1);
-        assert_eq!(found["devices"], json!(["cpu"]));
+        assert_eq!(found["devices"][0], "cpu");
         assert!(found["plugins"].as_array().unwrap().iter().any(|p| p["id"] == "hu-window"));
         let words = report(&examine(&args));
-        assert!(words.contains("no CUDA") && words.contains("all is well"), "{words}");
+        assert!(words.contains("driver") && words.contains("all is well"), "{words}");
     }
 
     #[test]

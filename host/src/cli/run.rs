@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
 use crate::diagnostic::Sources;
-use crate::engine::{RunOptions, Summary, supervisor};
-use crate::plan::{Arithmetic, Planned, Refused, Request};
+use crate::engine::{RunOptions, Summary, Watcher, devices, supervisor};
+use crate::plan::{Arithmetic, Asked, Planned, Refused, Request};
 use crate::registry::lock::Lock;
 use crate::registry::{Origin, Site};
 
@@ -40,9 +40,9 @@ pub struct RunArgs {
     /// Change a parameter (may be given several times)
     #[arg(long, value_name = "NODE.PARAM=VALUE")]
     pub set: Vec<String>,
-    /// Where networks run
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    /// Where networks run: cpu, cuda[:N] (a card, or the run is refused), auto (a card where it can be used; says why not)
+    #[arg(long, value_name = "DEVICE", default_value_t = Asked::Auto)]
+    pub device: Asked,
     /// Case workers [default: the site's, else 1]
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -87,15 +87,6 @@ pub struct RunArgs {
     pub site: SiteArgs,
 }
 
-/// `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// The best there is: in this version the processor.
-    Auto,
-}
-
 /// Runs the verb.
 pub fn run(args: &RunArgs) -> Reply {
     let mut sources = Sources::new();
@@ -105,28 +96,45 @@ pub fn run(args: &RunArgs) -> Reply {
     }
 }
 
-/// Checks and plans what the command line asks for.
+/// Checks and plans what the command line asks for; says where networks run.
 ///
 /// # Errors
 /// Why it is refused, with the exit code.
 pub fn plan(args: &RunArgs, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
     let text = std::fs::read_to_string(&args.pipeline)
         .map_err(|e| Reply::refuse(3, format!("{}: {e}", args.pipeline.display())))?;
-    let request = request(args, text, sources)?;
-    let planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.places))?;
+    let mut request = request(args, text, sources)?;
+    let mut planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.places))?;
+    let pinned = pinned(&planned)?;
+    let mut choice = devices::choose(args.device, &planned).map_err(|error| Reply::refuse(error.exit, error.text))?;
+    let mut jobs = jobs(args, &planned.site);
+    if choice.cuda.is_some() {
+        if jobs > 1 {
+            choice.notes.push(format!("one case worker instead of {jobs}: there is one for each card"));
+            jobs = 1;
+        }
+        // Planned again, with the card: it is part of what decides the results.
+        request.threads = args.threads.unwrap_or_else(all_threads).max(1);
+        request.arithmetic.cuda = choice.cuda;
+        let again = request.plan(&mut Sources::new());
+        planned = again.map_err(|refused| refusal(refused, sources, &args.places))?;
+    }
+    let notes = Progress::new(args.progress);
+    choice.notes.iter().for_each(|note| notes.remark(note));
     let options = RunOptions {
         inputs: args.input.clone(),
         output: args.output.clone(),
         limit: args.limit,
         only: args.only.clone(),
-        jobs: jobs(args, &planned.site),
+        jobs,
         fresh: args.fresh,
         seed: args.seed.or(planned.document.seed).unwrap_or(0),
         run_time: args.run_time,
         include_derived: args.include_derived,
         stall: Duration::from_secs(args.stall),
-        memory_limit: memory_limit(&planned.site, jobs(args, &planned.site)),
-        pinned: pinned(&planned)?,
+        memory_limit: memory_limit(&planned.site, jobs),
+        pinned,
+        device_notes: choice.notes,
     };
     Ok((request, planned, options))
 }
@@ -204,7 +212,6 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
     let absolute =
         |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
     let key = args.key.clone().or_else(|| site.key_file.clone());
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Request {
         pipeline: args.pipeline.display().to_string(),
         pipeline_text: text,
@@ -215,9 +222,13 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
         site: args.site.site.clone(),
         key: key.map(|k| std::path::absolute(&k).unwrap_or(k)),
         toys: args.allow_toy,
-        arithmetic: Arithmetic { precision: args.precision.map(|p| p.word().to_owned()), device: "cpu".to_owned() },
-        threads: args.threads.unwrap_or(all / jobs(args, &site)).max(1),
+        arithmetic: Arithmetic { precision: args.precision.map(|p| p.word().to_owned()), cuda: None },
+        threads: args.threads.unwrap_or(all_threads() / jobs(args, &site)).max(1),
     })
+}
+
+fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Bytes a case may need: the site's word, else this machine's memory, divided among the workers.

@@ -177,13 +177,14 @@ fn one(
         site: args.site.site.clone(),
         key: Some(key),
         toys: true,
-        arithmetic: Arithmetic { precision: None, device: "cpu".to_owned() },
+        arithmetic: Arithmetic { precision: None, cuda: None },
         threads: args.threads.unwrap_or(all).max(1),
     };
     let planned = request.plan(&mut sources).map_err(|refused| run::refusal(refused, &sources, &args.places))?;
     let pinned: BTreeMap<String, bool> = run::pinned(&planned)?;
     let output = scratch.path().join("out");
     let options = RunOptions {
+        device_notes: Vec::new(),
         // The series alone: the label files beside them are no cases, but can be read by path.
         inputs: inputs.clone(),
         output: output.clone(),

@@ -17,6 +17,8 @@ pub struct WorkerArgs {
 /// Roles of a worker.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Role {
+    /// Asks for devices.
+    Devices,
     /// Reads headers.
     Scan,
     /// Runs cases.
@@ -26,6 +28,7 @@ pub enum Role {
 /// Serves the supervisor until it closes the pipe.
 pub fn run(args: &WorkerArgs) -> ExitCode {
     match args.role {
+        Role::Devices => worker::devices(),
         Role::Scan => worker::scan(),
         Role::Case => worker::case(&crate::builtin::ENTRY),
     }

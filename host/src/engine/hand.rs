@@ -11,16 +11,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::devices::Found;
 use super::failure::Failure;
 use super::node::Warning;
-use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, ScanOrder, receive, send};
+use super::protocol::{CaseOrder, Completion, DevicesOrder, Order, PrepareOrder, Reply, ScanOrder, receive, send};
 use super::pulse;
+use crate::plan::Cuda;
 use crate::series::ScanReport;
 
 /// How often the supervisor looks whether it was interrupted and whether the worker lives.
 const LOOK: Duration = Duration::from_millis(100);
 /// A worker that was asked to stop gets this long.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Which cards a process may see.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// Why a worker gave no answer.
 #[derive(Debug)]
@@ -49,9 +54,16 @@ pub struct Hand {
 }
 
 impl Hand {
-    fn start(role: &str, pulse: Option<File>, copies: Option<TempDir>) -> Result<Hand, HandError> {
+    fn start(role: &str, pulse: Option<File>, copies: Option<TempDir>, cuda: Option<&Cuda>) -> Result<Hand, HandError> {
         let program = std::env::current_exe().map_err(HandError::Start)?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(cuda) = cuda {
+            let seen = std::env::var_os(VISIBLE).map(|v| v.to_string_lossy().into_owned());
+            command.env(VISIBLE, cuda.visible(seen.as_deref()));
+        }
+        // 32-bit arithmetic on a card is 32-bit arithmetic, whatever the surroundings say.
+        command.env("NVIDIA_TF32_OVERRIDE", "0");
+        let mut child = command
             .args(["worker", "--role", role])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -108,6 +120,19 @@ impl Hand {
         }
     }
 
+    /// What there is of devices.
+    ///
+    /// # Errors
+    /// As [`HandError`].
+    pub fn devices(order: &DevicesOrder, patience: Duration) -> Result<Found, HandError> {
+        let mut hand = Hand::start("devices", None, None, None)?;
+        hand.say(&Order::Devices(order.clone()))?;
+        match hand.hear(patience, &Arc::default())? {
+            Reply::Devices(found) => Ok(*found),
+            _ => Err(HandError::Died("it gave a reply that was not asked for".into())),
+        }
+    }
+
     /// A whole scan.
     ///
     /// # Errors
@@ -118,7 +143,7 @@ impl Hand {
         interrupt: &Arc<Mutex<Option<i32>>>,
         on_file: &mut dyn FnMut(&Path),
     ) -> Result<ScanReport, HandError> {
-        let mut hand = Hand::start("scan", None, None)?;
+        let mut hand = Hand::start("scan", None, None, None)?;
         hand.say(&Order::Scan(order.clone()))?;
         loop {
             match hand.hear(stall, interrupt)? {
@@ -142,7 +167,7 @@ impl Hand {
     ) -> Result<Hand, HandError> {
         let pulse = File::options().read(true).write(true).create(true).truncate(true).open(&order.pulse);
         let pulse = pulse.map_err(HandError::Start)?;
-        let mut hand = Hand::start("case", Some(pulse), Some(copies))?;
+        let mut hand = Hand::start("case", Some(pulse), Some(copies), order.request.arithmetic.cuda.as_ref())?;
         hand.say(&Order::Prepare(Box::new(order.clone())))?;
         match hand.hear(stall, interrupt)? {
             Reply::Ready { nodes, .. } => {

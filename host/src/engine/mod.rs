@@ -8,6 +8,7 @@ mod case;
 mod cases;
 mod checkpoint;
 mod derivation;
+pub mod devices;
 mod edge;
 pub mod expectations;
 mod failure;

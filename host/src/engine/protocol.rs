@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::case::NodeFigures;
+use super::devices::Found;
 use super::failure::Failure;
 use super::node::Warning;
 use super::sink::OutputFile;
@@ -21,12 +22,38 @@ use crate::series::{Repair, ScanReport, SeriesRecord};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum Order {
+    /// Look for devices.
+    Devices(DevicesOrder),
     /// Scan these folders.
     Scan(ScanOrder),
     /// Prepare for cases.
     Prepare(Box<PrepareOrder>),
     /// Run this case.
     Case(Box<CaseOrder>),
+}
+
+/// Which devices to look for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DevicesOrder {
+    /// A card to open and let go again.
+    pub open: Option<u32>,
+    /// Libraries to open on trial, if there is a driver.
+    pub trials: Vec<LibraryTrial>,
+}
+
+/// A plugin's library for a device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LibraryTrial {
+    /// Plugin id.
+    pub plugin: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The library's file name.
+    pub library: PathBuf,
+    /// The manifest's text.
+    pub manifest: String,
+    /// Digest of the folder.
+    pub sha256: String,
 }
 
 /// What to scan.
@@ -86,6 +113,8 @@ pub struct CaseOrder {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum Reply {
+    /// What there is of devices.
+    Devices(Box<Found>),
     /// The scan looks at this file now.
     Scanning {
         /// The file.

@@ -10,7 +10,7 @@ use super::cases::Case;
 use super::failure::Outcome;
 use super::journal::Record;
 use super::supervisor::{Ledger, RunOptions};
-use crate::plan::{Planned, Request};
+use crate::plan::{Cuda, Planned, Request};
 use crate::registry::Origin;
 
 /// What the manifest is made of.
@@ -77,6 +77,13 @@ pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
             json!({ "name": checkpoint.name, "sha256": checkpoint.digest(), "toy": checkpoint.card.toy }),
         );
     }
+    let cuda = run.request.arithmetic.cuda.as_ref();
+    let device = |node: &str| match cuda {
+        Some(cuda) if cuda.nodes.iter().any(|n| n == node) => cuda.device(),
+        _ => "cpu".to_owned(),
+    };
+    let devices: BTreeMap<&str, String> =
+        planned.plan.graph.nodes.iter().map(|n| (n.id.as_str(), device(&n.id))).collect();
     let document = json!({
         "format": 1,
         "gantry": env!("CARGO_PKG_VERSION"),
@@ -89,7 +96,10 @@ pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
         "run_time": run.run_time,
         "seed": run.options.seed,
         "precision": planned.site.precision(),
-        "device": run.request.arithmetic.device,
+        "device": cuda.map_or_else(|| "cpu".to_owned(), Cuda::device),
+        "devices": devices,
+        "cuda": cuda,
+        "device_notes": run.options.device_notes,
         "machine": crate::machine::describe(planned.plan.threads),
         "plugins": plugins.into_values().collect::<Vec<_>>(),
         "checkpoints": checkpoints.into_values().collect::<Vec<_>>(),

@@ -47,6 +47,8 @@ pub struct RunOptions {
     pub memory_limit: Option<u64>,
     /// Pinned plugins: id to whether plugins.lock pins it.
     pub pinned: BTreeMap<String, bool>,
+    /// What was said about devices.
+    pub device_notes: Vec<String>,
 }
 
 /// Why a run ended before its cases, with the exit code.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -14,6 +14,7 @@ use gantry_abi::v1::{self, status};
 use serde_json::json;
 
 use super::case::CaseRun;
+use super::devices::{Found, Refusal, try_library};
 use super::failure::Failure;
 use super::kernels::Kernels;
 use super::node::{CaseContext, LiveNode, Warning};
@@ -57,6 +58,28 @@ fn claim() -> std::io::Result<Channel> {
         std::process::exit(0);
     });
     Ok(Channel { orders: receiver, replies })
+}
+
+/// `gantry worker --role devices`.
+pub fn devices() -> ExitCode {
+    let Ok(mut channel) = claim() else { return ExitCode::from(3) };
+    let Ok(Order::Devices(order)) = channel.orders.recv() else { return ExitCode::from(3) };
+    let driver = crate::machine::cuda::look(order.open);
+    let mut refused = BTreeMap::new();
+    // Without a driver none of them can be opened, and that they cannot says nothing more.
+    for trial in order.trials.iter().filter(|_| driver.is_ok()) {
+        let tried = match tempfile::Builder::new().prefix("gantry-").tempdir() {
+            Ok(private) => try_library(trial, private.path()),
+            Err(e) => Err(Refusal { why: format!("making a private folder: {}", e.kind()), exit: 3 }),
+        };
+        if let Err(refusal) = tried {
+            refused.insert(trial.plugin.clone(), refusal);
+        }
+    }
+    match send(&mut channel.replies, &Reply::Devices(Box::new(Found { driver, refused }))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(3),
+    }
 }
 
 /// `gantry worker --role scan`.
@@ -164,12 +187,16 @@ impl Ready {
             None => None,
             Some(path) => Some(Key::load(path).map_err(|e| (Failure::host("key", e.to_string()), 2))?),
         };
-        let mut entries: BTreeMap<String, &'static v1::Entry> = BTreeMap::new();
+        // A plugin has a library for each device; nodes of one plugin may run on different ones.
+        let mut entries: BTreeMap<(String, bool), &'static v1::Entry> = BTreeMap::new();
         let mut built_by = BTreeMap::new();
+        let cuda = order.request.arithmetic.cuda.as_ref();
+        let on_card = |node: &str| cuda.is_some_and(|cuda| cuda.nodes.iter().any(|n| n == node));
         for node in &plan.graph.nodes {
             let Origin::Plugin(folder) = &node.entry.origin else { continue };
             let id = &folder.manifest.id;
-            if entries.contains_key(id) {
+            let card = on_card(&node.id);
+            if entries.contains_key(&(id.clone(), card)) {
                 continue;
             }
             let refused = |e: LibraryError| match e {
@@ -178,10 +205,19 @@ impl Ready {
             };
             let bytes = FolderBytes::read(id, &folder.path).map_err(refused)?;
             let expected = order.plugins.get(id).map(String::as_str);
-            let library = folder.library.strip_prefix(&folder.path).unwrap_or(&folder.library);
-            let opened = bytes.open(library, &folder.manifest_text, expected, &order.private).map_err(refused)?;
+            let library = match card {
+                false => folder.library.strip_prefix(&folder.path).unwrap_or(&folder.library),
+                true => Path::new(folder.manifest.library_for("cuda").unwrap_or_default()),
+            };
+            let private = match card {
+                false => order.private.clone(),
+                true => {
+                    card_copies(&order.private).map_err(|e| environment(format!("a private folder: {}", e.kind())))?
+                }
+            };
+            let opened = bytes.open(library, &folder.manifest_text, expected, &private).map_err(refused)?;
             built_by.insert(id.clone(), opened.built_by.clone());
-            entries.insert(id.clone(), opened.entry);
+            entries.insert((id.clone(), card), opened.entry);
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(plan.threads)
@@ -207,7 +243,7 @@ impl Ready {
             pulse.enter(0, index as u64);
             let entry = match &node.entry.origin {
                 Origin::Builtin => builtin,
-                Origin::Plugin(folder) => entries[&folder.manifest.id],
+                Origin::Plugin(folder) => entries[&(folder.manifest.id.clone(), on_card(&node.id))],
             };
             live.push(LiveNode::new(node, entry, &context).map_err(|failure| {
                 let exit = match failure.status {
@@ -294,6 +330,14 @@ impl Ready {
             Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
         }
     }
+}
+
+/// The folder for private copies of libraries for cards, made where it is not there; no plugin id begins with a point.
+fn card_copies(private: &Path) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = private.join(".cuda");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    Ok(folder)
 }
 
 /// Largest resident memory of this process so far; 0 where the system does not say.

@@ -3,6 +3,7 @@
 //! Slice-scope nodes that can run side by side are fused into one segment and driven batch by batch; only an edge that
 //! leaves its segment becomes a volume in memory, and it is dropped after its last reader.
 
+mod device;
 mod memory;
 mod request;
 mod segments;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::graph::Graph;
 use crate::registry::site::AUTO;
 
+pub use device::{Asked, Cuda};
 pub use memory::{MemoryEstimate, estimate};
 pub use request::{Checked, Planned, Refused, Request};
 pub use segments::Segment;
@@ -44,8 +46,8 @@ pub struct Arithmetic {
     /// `--precision`: what stages that may choose are asked for; else the site's word counts. What each stage was asked
     /// for stands in the parameters of its node.
     pub precision: Option<String>,
-    /// Device.
-    pub device: String,
+    /// The card and the nodes that run on it; else everything runs on the processor.
+    pub cuda: Option<Cuda>,
 }
 
 /// The machine's instructions, where a node leaves the choice between kernels to its stage: kernels of different
@@ -89,7 +91,7 @@ impl Plan {
         let identity = json!({
             "gantry": env!("CARGO_PKG_VERSION"),
             "graph": graph.canonical_json(),
-            "device": arithmetic.device,
+            "device": arithmetic.cuda.as_ref().map_or_else(|| "cpu".to_owned(), Cuda::identity),
             "instructions": instructions(&graph),
             "pins": pins,
         });

@@ -149,6 +149,11 @@ impl PluginManifest {
         }
     }
 
+    /// The file name of the library for this machine and a device, if the plugin has one.
+    pub fn library_for(&self, device: &str) -> Option<&str> {
+        self.library.get(&this_target())?.get(device).map(|name| name.text.as_str())
+    }
+
     /// The library for this machine's CPU, in `folder`; an empty path for a plugin of external processes only. Where the
     /// plugin has none for this machine, that is reported.
     pub fn library_for_this_machine(&self, folder: &Path, diagnostics: &mut Vec<Diagnostic>) -> Option<PathBuf> {

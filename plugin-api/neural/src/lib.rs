@@ -16,6 +16,7 @@ mod checkpoint;
 mod compute_device;
 #[allow(unsafe_code)]
 mod conv;
+pub mod cuda;
 mod dense;
 mod engine;
 mod isa;

@@ -202,7 +202,7 @@ impl Case {
         };
         let addend = noise(self.seed + 4, shape.pictures * outputs * shape.pixels());
         let blocked = engine.from_planes(&addend, raw.shape()).unwrap();
-        let finish = if self.residual { finish.add(&blocked) } else { finish };
+        let finish = if self.residual { finish.adding(&blocked) } else { finish };
         let got = engine.blocked(&finish.leaky_relu(self.slope), &raw).unwrap().to_planes();
         let raw = raw.to_planes();
         let pixels = shape.pixels();

@@ -4,14 +4,23 @@
 //! units follow the input (`like`), so the window travels with the image.
 #![deny(unsafe_code)]
 
+pub mod cuda_network;
 pub mod network;
 pub mod slice_size;
 
-use gantry_neural::{ComputeDevice, Engine, Isa, NetworkCheckpoint, Precision, Workers};
+use gantry_neural::{ComputeDevice, NetworkCheckpoint, Precision, Workers};
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Ports, Result, SliceStage, export_plugin};
 use gantry_weights::Architecture;
-use network::{Calibration, DucosyGenerator, Sizes};
+use network::{Calibration, Sizes};
 use slice_size::{SMALLEST, SliceSize};
+
+// A library is for one device; the feature says for which.
+#[cfg(feature = "cuda")]
+use cuda_network::{CudaEngine as Engine, CudaGenerator as DucosyGenerator};
+#[cfg(not(feature = "cuda"))]
+use gantry_neural::Engine;
+#[cfg(not(feature = "cuda"))]
+use network::DucosyGenerator;
 
 /// Parameters, complete and validated by the host.
 #[derive(serde::Deserialize)]
@@ -30,9 +39,19 @@ impl Params {
     /// What the network computes with on this machine.
     ///
     /// # Errors
-    /// If the machine lacks the instructions asked for.
+    /// If the machine lacks the instructions asked for, or the card.
+    #[cfg(feature = "cuda")]
     fn engine(&self) -> Result<Engine> {
-        let isa = Isa::chosen(&self.instructions)?;
+        Engine::open(&self.precision, &self.instructions)
+    }
+
+    /// What the network computes with on this machine.
+    ///
+    /// # Errors
+    /// If the machine lacks the instructions asked for.
+    #[cfg(not(feature = "cuda"))]
+    fn engine(&self) -> Result<Engine> {
+        let isa = gantry_neural::Isa::chosen(&self.instructions)?;
         let precision = Precision::named(&self.precision)
             .ok_or_else(|| Error::bad_params(format!("`{}` is no precision", self.precision)))?;
         Engine::new(isa, precision).map_err(|error| Error::bad_params(error.to_string()))

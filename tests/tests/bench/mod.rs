@@ -202,6 +202,11 @@ pub struct Run {
 
 /// `gantry run` of a pipeline text with plugins from `plugins` before the staged ones.
 pub fn run(pipeline: &str, plugins: &[&Path], input: &Path, more: &[&str]) -> Run {
+    run_among(pipeline, plugins, input, more, &[])
+}
+
+/// The same, with these variables in its environment.
+pub fn run_among(pipeline: &str, plugins: &[&Path], input: &Path, more: &[&str], among: &[(&str, &str)]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("pipeline.toml");
     std::fs::write(&document, pipeline).unwrap();
@@ -214,7 +219,7 @@ pub fn run(pipeline: &str, plugins: &[&Path], input: &Path, more: &[&str]) -> Ru
     }
     // A configuration of this machine's user must not change what a test sees.
     command.env("XDG_CONFIG_HOME", folder.path()).env("XDG_DATA_HOME", folder.path());
-    let output = command.args(more).output().unwrap();
+    let output = command.args(more).envs(among.iter().copied()).output().unwrap();
     Run { out, code: output.status.code().unwrap_or(-1), words: words(&output), folder }
 }
 

@@ -216,7 +216,7 @@ fn residual(
     for (number, &(at, block)) in blocks.iter().enumerate() {
         let Some(before) = trunk.take() else { bail!("U-Net: a block without a trunk") };
         let (raw, skip) = block.run(engine, cells, before)?;
-        let finish = block.second.norm(&raw)?.add(&skip).leaky_relu(block.slope);
+        let finish = block.second.norm(&raw)?.adding(&skip).leaky_relu(block.slope);
         match blocks.get(number + 1) {
             None => {
                 cells = Rc::new(engine.cells(&finish, &raw, below)?);
