@@ -355,7 +355,6 @@ fn may_be_unsafe(path: &str) -> bool {
             // Launch what tests run on the CPU; convolutions by cuDNN.
             "plugin-api/neural/src/cuda/launch.rs",
             "plugin-api/neural/src/cuda/cudnn.rs",
-            "plugin-api/neural/src/isa.rs",
             "tests/amx-emulator/src/dot.rs",
             "tests/amx-emulator/src/machine.rs",
             "tests/amx-emulator/src/signal.rs",

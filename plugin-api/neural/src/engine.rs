@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::Isa;
 use crate::blocked::buffer::Store;
 use crate::blocked::{Blocked, Cells, Entry, Finish, Shape};
-use crate::isa::Isa;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Tensor, bail};
 
 /// How exactly a network computes.

@@ -19,14 +19,11 @@ mod conv;
 pub mod cuda;
 mod dense;
 mod engine;
-mod isa;
 #[allow(unsafe_code)]
 mod kernels;
-mod norm;
 mod pad;
 mod resize;
 mod unet;
-mod upsample;
 mod workers;
 
 pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Pool, Pooling, Shape, Statistics, pixel_gate};
@@ -34,10 +31,8 @@ pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
 pub use conv::{Conv, ConvConfig, Kind};
 pub use engine::{Engine, Planes, Precision, whole_network};
-pub use isa::Isa;
-pub use norm::{Activation, instance_norm};
+pub use gantry_plugin::Isa;
 pub use pad::{Border, reflection_pad2d};
 pub use resize::{resize_antialiased, resize_nearest};
 pub use unet::{Unet, UnetEncoder, UnetPlan};
-pub use upsample::upsample_nearest2x;
 pub use workers::Workers;

@@ -3,7 +3,7 @@
 use super::buffer::{Store, Target};
 use super::cells::Layout;
 use super::{Blocked, Cells, Entry, Shape, Statistics};
-use crate::isa::Isa;
+use crate::Isa;
 use crate::kernels::lanes::{Lanes, for_lanes};
 use crate::kernels::{CELL, Element, LANES};
 use candle_core::{Result, bail};

@@ -1,7 +1,7 @@
 //! Per-pixel attention: mean and maximum over the channels of every pixel, and a small convolution over those maps.
 
 use super::{Blocked, Finish};
-use crate::isa::Isa;
+use crate::Isa;
 use crate::kernels::LANES;
 use crate::kernels::lanes::{Lanes, for_lanes};
 use candle_core::{Result, bail};

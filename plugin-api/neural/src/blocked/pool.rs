@@ -2,8 +2,8 @@
 
 use super::buffer::{Store, Target};
 use super::{Blocked, Shape};
+use crate::Isa;
 use crate::engine::Engine;
-use crate::isa::Isa;
 use crate::kernels::LANES;
 use crate::kernels::lanes::for_lanes;
 use candle_core::{Result, bail};

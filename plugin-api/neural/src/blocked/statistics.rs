@@ -3,7 +3,7 @@
 //! Each task sums its rows about their own mean; the tasks are then merged in their order (Chan, Golub and LeVeque,
 //! 1983), so the result depends on how the picture is cut, which is fixed, and not on the number of threads.
 
-use crate::isa::Isa;
+use crate::Isa;
 use crate::kernels::LANES;
 use crate::kernels::lanes::{Lanes, for_lanes};
 

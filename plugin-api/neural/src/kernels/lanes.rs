@@ -316,7 +316,7 @@ macro_rules! for_lanes {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name(isa: $crate::isa::Isa, $($arg: $type),*) $(-> $ret)? {
+        $vis unsafe fn $name(isa: $crate::Isa, $($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -333,9 +333,9 @@ macro_rules! for_lanes {
                 }
                 // SAFETY: an `Isa` other than `Portable` stands for features that were found; the rest as above.
                 match isa {
-                    $crate::isa::Isa::Amx | $crate::isa::Isa::Avx512 => return unsafe { widest($($arg),*) },
-                    $crate::isa::Isa::Avx2 => return unsafe { wide($($arg),*) },
-                    $crate::isa::Isa::Portable => {}
+                    $crate::Isa::Amx | $crate::Isa::Avx512 => return unsafe { widest($($arg),*) },
+                    $crate::Isa::Avx2 => return unsafe { wide($($arg),*) },
+                    $crate::Isa::Portable => {}
                 }
             }
             let _ = isa;

@@ -17,7 +17,7 @@ mod avx512;
 pub(crate) mod lanes;
 mod portable;
 
-use crate::isa::Isa;
+use crate::Isa;
 
 /// Bytes of a cell.
 pub(crate) const CELL: usize = 64;
