@@ -26,7 +26,7 @@ mod resize;
 mod unet;
 mod workers;
 
-pub use blocked::{Blocked, Cells, Edge, Entry, Finish, Pool, Pooling, Shape, Statistics, pixel_gate};
+pub use blocked::{Blocked, Cells, Edge, Enlarge, Entry, Finish, Pool, Pooling, Shape, Statistics, pixel_gate};
 pub use checkpoint::{NetworkCheckpoint, NetworkWeights};
 pub use compute_device::ComputeDevice;
 pub use conv::{Conv, ConvConfig, Kind};

@@ -1,7 +1,7 @@
 //! Pooling, normalisation and enlargement in the blocked layout against their definitions in f64.
 
 use candle_core::{Device, Tensor};
-use gantry_neural::{Conv, ConvConfig, Engine, Finish, Isa, Pool, Pooling, Precision, Shape, Workers};
+use gantry_neural::{Conv, ConvConfig, Edge, Engine, Enlarge, Finish, Isa, Pool, Pooling, Precision, Shape, Workers};
 use proptest::prelude::*;
 
 /// Deterministic values in [-1, 1).
@@ -300,6 +300,108 @@ fn a_large_mean_does_not_spoil_the_variance() {
             let worst = got.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             println!("{kernel:?} {isa}: {worst:.1e}");
             assert!(worst < 2e-4, "{worst:e}");
+        }
+    }
+}
+
+/// PyTorch's index and weights of enlargement by two with `align_corners=False`, the edge clamped.
+fn source(enlarge: Enlarge, axis: usize, at: usize, size: usize) -> Vec<(usize, f64)> {
+    let (axes, linear) = match enlarge {
+        Enlarge::Nearest(axes) => (axes, false),
+        Enlarge::Linear(axes) => (axes, true),
+    };
+    match (axes[axis], linear) {
+        (false, _) => vec![(at, 1.0)],
+        (true, false) => vec![(at / 2, 1.0)],
+        (true, true) => {
+            let centre = (at as f64 + 0.5) / 2.0 - 0.5;
+            let (low, part) = (centre.floor(), centre - centre.floor());
+            let clamped = |at: f64| at.clamp(0.0, size as f64 - 1.0) as usize;
+            match clamped(low) == clamped(low + 1.0) {
+                true => vec![(clamped(low), 1.0)],
+                false => vec![(clamped(low), 1.0 - part), (clamped(low + 1.0), part)],
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn enlargement_is_pytorchs(
+        shape in shapes(),
+        axes in prop::array::uniform3(any::<bool>()),
+        linear in any::<bool>(),
+        edge in prop_oneof![Just(Edge::Zero), Just(Edge::Replicate)],
+        odd in prop::option::of(any::<prop::sample::Index>()),
+        seed in any::<u32>(),
+    ) {
+        let enlarge = if linear { Enlarge::Linear(axes) } else { Enlarge::Nearest(axes) };
+        let seed = u64::from(seed);
+        let count = shape.pictures * shape.channels * shape.pixels();
+        let (mut input, addend) = (noise(seed, count), noise(seed + 1, count));
+        if let Some(place) = odd {
+            input[place.index(count)] = f32::NAN;
+        }
+        let gate = noise(seed + 2, shape.pictures * shape.pixels());
+        let [gain, shift] = [3, 4].map(|at| noise(seed + at, shape.channels));
+        // What the pass does before it enlarges.
+        let small: Vec<f64> = (0..count)
+            .map(|at| {
+                let (channel, pixel) = (at / shape.pixels() % shape.channels, at % shape.pixels());
+                let gate = f64::from(gate[at / (shape.channels * shape.pixels()) * shape.pixels() + pixel]);
+                let y = (f64::from(input[at]) - f64::from(0.2f32)) * f64::from(gain[channel]) + f64::from(shift[channel]);
+                let y = y * gate + f64::from(addend[at]);
+                if y < 0.0 { y * f64::from(0.1f32) } else { y }
+            })
+            .collect();
+        let size: [usize; 3] = std::array::from_fn(|axis| shape.size[axis] * if axes[axis] { 2 } else { 1 });
+        let mut expected = Vec::new();
+        for plane in 0..shape.pictures * shape.channels {
+            for at in 0..size.iter().product() {
+                let at = [at / (size[1] * size[2]), at / size[2] % size[1], at % size[2]];
+                let taps: Vec<_> = (0..3).map(|axis| source(enlarge, axis, at[axis], shape.size[axis])).collect();
+                let mut sum = 0f64;
+                for (z, wz) in &taps[0] {
+                    for (y, wy) in &taps[1] {
+                        for (x, wx) in &taps[2] {
+                            let from = ((plane * shape.size[0] + z) * shape.size[1] + y) * shape.size[2] + x;
+                            sum += wz * wy * wx * small[from];
+                        }
+                    }
+                }
+                expected.push(sum);
+            }
+        }
+        for precision in [Precision::F32, Precision::F32x3, Precision::Bf16] {
+            for isa in Isa::all() {
+                let engine = Engine::new(isa, precision).unwrap();
+                let blocked = engine.from_planes(&input, shape).unwrap();
+                let added = engine.from_planes(&addend, shape).unwrap();
+                let finish = || {
+                    let map = Finish::per_channel(shape.pictures, shape.channels, |c| [0.2, gain[c], shift[c]]);
+                    map.gate(&gate).adding(&added).leaky_relu(0.1).enlarged(enlarge)
+                };
+                let large = on(1, || engine.blocked(&finish(), &blocked).unwrap());
+                prop_assert_eq!(large.shape(), Shape { size, ..shape });
+                for (at, (got, expected)) in large.to_planes().iter().zip(&expected).enumerate() {
+                    prop_assert!(same(*got, *expected, 2e-6), "{isa:?} {:?}: {}: {} {}", enlarge, at, got, expected);
+                }
+                // As the input of a convolution it is the same, border and all.
+                let weight = noise(seed + 5, 5 * shape.channels * 27);
+                let weight = Tensor::from_vec(weight, (5, shape.channels, 3, 3, 3), &Device::Cpu).unwrap();
+                let config = ConvConfig { padding: [1; 3], edge, ..ConvConfig::default() };
+                let conv = Conv::new(&engine, &weight, None, &[], config).unwrap();
+                let fused = || {
+                    let cells = engine.cells(&finish(), &blocked, conv.entry()).unwrap();
+                    conv.forward(&[&cells]).unwrap().to_planes()
+                };
+                let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                let cells = engine.cells(&Finish::default(), &large, conv.entry()).unwrap();
+                let apart = bits(conv.forward(&[&cells]).unwrap().to_planes());
+                prop_assert_eq!(bits(on(3, fused)), apart);
+            }
         }
     }
 }

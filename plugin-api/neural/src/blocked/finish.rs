@@ -2,7 +2,7 @@
 
 use super::buffer::{Store, Target};
 use super::cells::Layout;
-use super::{Blocked, Cells, Entry, Shape, Statistics};
+use super::{Blocked, Cells, Enlarge, Entry, Shape, Statistics};
 use crate::Isa;
 use crate::kernels::lanes::{Lanes, for_lanes};
 use crate::kernels::{CELL, Element, LANES};
@@ -14,11 +14,15 @@ pub struct Finish<'a> {
     /// Per picture and channel, channels rounded up to blocks; `None` leaves `x` as it is.
     affine: Option<Affine>,
     /// Per picture and pixel.
-    gate: Option<&'a [f32]>,
-    addend: Option<&'a Blocked>,
+    pub(super) gate: Option<&'a [f32]>,
+    pub(super) addend: Option<&'a Blocked>,
     /// What negative values are multiplied with: 1 is no activation, 0 a ReLU.
-    slope: f32,
+    pub(super) slope: f32,
+    enlarge: Option<Enlarge>,
 }
+
+/// The map that changes nothing.
+const UNCHANGED: [[f32; LANES]; 3] = [[0.0; LANES], [1.0; LANES], [0.0; LANES]];
 
 struct Affine {
     mean: Vec<f32>,
@@ -29,7 +33,7 @@ struct Affine {
 
 impl Default for Finish<'_> {
     fn default() -> Self {
-        Self { affine: None, gate: None, addend: None, slope: 1.0 }
+        Self { affine: None, gate: None, addend: None, slope: 1.0, enlarge: None }
     }
 }
 
@@ -125,10 +129,16 @@ impl<'a> Finish<'a> {
         self
     }
 
+    /// Then enlarges the picture: gate and addend are those of the small one.
+    pub fn enlarged(mut self, enlarge: Enlarge) -> Self {
+        self.enlarge = Some(enlarge);
+        self
+    }
+
     /// The affine map of 16 channels.
     pub(super) fn block(&self, picture: usize, block: usize) -> [[f32; LANES]; 3] {
         match &self.affine {
-            None => [[0.0; LANES], [1.0; LANES], [0.0; LANES]],
+            None => UNCHANGED,
             Some(affine) => [&affine.mean, &affine.scale, &affine.shift].map(|values| {
                 let from = picture * affine.channels + block * LANES;
                 std::array::from_fn(|lane| values[from + lane])
@@ -165,7 +175,8 @@ impl<'a> Finish<'a> {
         keep: bool,
     ) -> Result<(Option<Cells>, Option<Blocked>)> {
         self.check(input)?;
-        let shape = input.shape;
+        let size = self.enlarge.map_or(input.shape.size, |enlarge| enlarge.output(input.shape.size));
+        let shape = Shape { size, ..input.shape };
         let mut cells = match entry {
             Some(entry) => {
                 check_halo(shape.size, entry)?;
@@ -179,6 +190,7 @@ impl<'a> Finish<'a> {
             finish: self,
             isa,
             input,
+            shape,
             group,
             copies: entry.map(|entry| Copies::new(shape, entry)),
             cells: cells.as_mut().map(|cells| Target(cells.data.as_mut_ptr())),
@@ -231,10 +243,12 @@ impl Copies {
 }
 
 /// A pass over the rows of an activation.
-struct Job<'a> {
-    finish: &'a Finish<'a>,
-    isa: Isa,
-    input: &'a Blocked,
+pub(super) struct Job<'a> {
+    pub finish: &'a Finish<'a>,
+    pub isa: Isa,
+    pub input: &'a Blocked,
+    /// Of the result.
+    shape: Shape,
     /// Blocks of f32 per cell.
     group: usize,
     copies: Option<Copies>,
@@ -245,7 +259,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// One row of one cell's blocks, to everywhere it goes.
     fn row(&self, row: usize) {
-        let shape = self.input.shape;
+        let shape = self.shape;
         let [depth, height, width] = shape.size;
         let cell_blocks = shape.blocks().div_ceil(self.group);
         let (y, rest) = (row % height, row / height);
@@ -259,21 +273,40 @@ impl Job<'_> {
         for sub in 0..self.group {
             let block = cell_block * self.group + sub;
             let missing = block >= shape.blocks();
-            let from =
-                (picture * shape.blocks() + block) * self.input.block_stride() + (z * height + y) * width * LANES;
+            let from = ((picture * shape.blocks() + block) * shape.pixels() + (z * height + y) * width) * LANES;
             let affine = (!missing).then(|| self.finish.block(picture, block));
-            let gate = self.finish.gate.map(|gate| &gate[picture * shape.pixels() + (z * height + y) * width..]);
+            let large = match self.finish.enlarge {
+                Some(enlarge) if !missing => Some(self.enlarged_row(enlarge, picture, block, [z, y])),
+                _ => None,
+            };
+            let gate = self.finish.gate.filter(|_| self.finish.enlarge.is_none());
+            let gate = gate.map(|gate| &gate[picture * shape.pixels() + (z * height + y) * width..]);
             let line = |data: &[f32]| data[from..from + width * LANES].as_ptr();
-            let source = affine.as_ref().map(|affine| Row {
-                input: line(self.input.data.as_f32()),
-                addend: self.finish.addend.map(|addend| line(addend.data.as_f32())),
-                gate: gate.map(|gate| gate[..width].as_ptr()),
-                affine,
-                slope: self.finish.slope,
-                pixels: width,
-                // SAFETY: this iteration owns the row.
-                out: self.kept.map_or(std::ptr::null_mut(), |kept| unsafe { kept.at(from) }.cast()),
-                form: Form::Single,
+            // SAFETY: this iteration owns the row.
+            let out = self.kept.map_or(std::ptr::null_mut(), |kept| unsafe { kept.at(from) }.cast());
+            let form = Form::Single;
+            let source = affine.as_ref().map(|affine| match &large {
+                // Finished already.
+                Some(large) => Row {
+                    input: large.as_ptr(),
+                    addend: None,
+                    gate: None,
+                    affine: &UNCHANGED,
+                    slope: 1.0,
+                    pixels: width,
+                    out,
+                    form,
+                },
+                None => Row {
+                    input: line(self.input.data.as_f32()),
+                    addend: self.finish.addend.map(|addend| line(addend.data.as_f32())),
+                    gate: gate.map(|gate| gate[..width].as_ptr()),
+                    affine,
+                    slope: self.finish.slope,
+                    pixels: width,
+                    out,
+                    form,
+                },
             });
             if let (Some(source), Some(_)) = (&source, self.kept) {
                 // SAFETY: input and addend hold `width` pixels of 16 channels (sliced above), and so does the output.
@@ -365,7 +398,7 @@ pub(crate) fn surround(row: &mut [u8], entry: &Entry, width: usize) {
 
 /// How a value is stored.
 #[derive(Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     Single,
     Brain,
     /// What bf16 leaves of it.
@@ -378,21 +411,21 @@ enum Form {
 
 /// One row of one block.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    input: *const f32,
-    addend: Option<*const f32>,
-    gate: Option<*const f32>,
-    affine: &'a [[f32; LANES]; 3],
-    slope: f32,
-    pixels: usize,
-    out: *mut u8,
-    form: Form,
+pub(super) struct Row<'a> {
+    pub input: *const f32,
+    pub addend: Option<*const f32>,
+    pub gate: Option<*const f32>,
+    pub affine: &'a [[f32; LANES]; 3],
+    pub slope: f32,
+    pub pixels: usize,
+    pub out: *mut u8,
+    pub form: Form,
 }
 
 for_lanes! {
     /// # Safety
     /// The instruction set must be there; the row's addresses must hold `pixels` pixels.
-    unsafe fn finish_row(row: &Row<'_>) = finish_row_body
+    pub(super) unsafe fn finish_row(row: &Row<'_>) = finish_row_body
 }
 
 /// What does not change along a row.

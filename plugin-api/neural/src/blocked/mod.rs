@@ -8,6 +8,7 @@
 
 pub(crate) mod buffer;
 mod cells;
+mod enlarge;
 mod finish;
 mod pixels;
 mod planes;
@@ -15,6 +16,7 @@ mod pool;
 mod statistics;
 
 pub use cells::{Cells, Edge, Entry};
+pub use enlarge::Enlarge;
 pub use finish::Finish;
 pub use pixels::pixel_gate;
 pub(crate) use planes::Window;

@@ -139,6 +139,9 @@ impl Window {
     }
 }
 
+/// Pixels that are turned from cells into planes together: their cells stay in the nearest cache for all 16 channels.
+const RUN: usize = 256;
+
 impl Blocked {
     /// Blocks of planes `[N][C][D][H][W]`.
     pub(crate) fn from_planes(store: &Store, planes: &[f32], shape: Shape) -> Result<Self> {
@@ -167,12 +170,21 @@ impl Blocked {
     pub fn to_planes(&self) -> Vec<f32> {
         let (shape, pixels) = (self.shape, self.shape.pixels());
         let mut planes = vec![0f32; shape.pictures * shape.channels * pixels];
-        planes.par_chunks_exact_mut(pixels.max(1)).enumerate().for_each(|(plane, out)| {
-            let (picture, channel) = (plane / shape.channels, plane % shape.channels);
-            let from = (picture * shape.blocks() + channel / LANES) * self.block_stride();
-            let cells = self.data.as_f32()[from..].chunks_exact(LANES);
-            for (out, cell) in out.iter_mut().zip(cells) {
-                *out = cell[channel % LANES];
+        let target = Target(planes.as_mut_ptr());
+        let runs = pixels.div_ceil(RUN);
+        (0..shape.pictures * shape.blocks() * runs).into_par_iter().for_each(|at| {
+            let (first, block) = (at % runs * RUN, at / runs);
+            let (picture, block) = (block / shape.blocks(), block % shape.blocks());
+            let count = RUN.min(pixels - first);
+            let from = (picture * shape.blocks() + block) * self.block_stride() + first * LANES;
+            let cells = &self.data.as_f32()[from..from + count * LANES];
+            for lane in 0..LANES.min(shape.channels - block * LANES) {
+                let to = (picture * shape.channels + block * LANES + lane) * pixels + first;
+                // SAFETY: every iteration owns these pixels of its planes.
+                let out = unsafe { std::slice::from_raw_parts_mut(target.at(to), count) };
+                for (out, cell) in out.iter_mut().zip(cells.chunks_exact(LANES)) {
+                    *out = cell[lane];
+                }
             }
         });
         planes
