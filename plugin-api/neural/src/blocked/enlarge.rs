@@ -45,8 +45,8 @@ impl Enlarge {
         let near = at / 2;
         match self {
             Self::Nearest(_) => one(near),
-            Self::Linear(_) if at % 2 == 0 && near > 0 => two(near, near - 1),
-            Self::Linear(_) if at % 2 == 1 && near + 1 < size => two(near, near + 1),
+            Self::Linear(_) if at.is_multiple_of(2) && near > 0 => two(near, near - 1),
+            Self::Linear(_) if !at.is_multiple_of(2) && near + 1 < size => two(near, near + 1),
             Self::Linear(_) => one(near),
         }
     }

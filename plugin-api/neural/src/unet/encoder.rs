@@ -11,7 +11,7 @@ use candle_core::{Result, bail};
 /// All stages.
 pub(super) enum Encoder {
     Plain(Vec<Vec<Layer>>),
-    Residual { stem: Layer, stages: Vec<Vec<ResidualBlock>> },
+    Residual { stem: Box<Layer>, stages: Vec<Vec<ResidualBlock>> },
 }
 
 /// What the decoder takes: skips of all stages but the last, full resolution first; and the last stage's result.
@@ -55,7 +55,7 @@ impl Encoder {
                     }
                     stages.push(stage);
                 }
-                Ok(Self::Residual { stem: first, stages })
+                Ok(Self::Residual { stem: Box::new(first), stages })
             }
         }
     }

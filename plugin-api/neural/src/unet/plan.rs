@@ -170,7 +170,8 @@ mod tests {
     fn lists_of_other_lengths_are_refused() {
         assert!(plan().check().is_ok());
         assert_eq!(plan().multiple(), [1, 2, 2]);
-        let changes: [(&str, fn(&mut UnetPlan)); 8] = [
+        type Change = fn(&mut UnetPlan);
+        let changes: [(&str, Change); 8] = [
             ("2 kernels", |plan| plan.kernels.truncate(1)),
             ("2 strides", |plan| plan.strides.push([2; 3])),
             ("1 counts of the decoder", |plan| plan.decoder.clear()),
