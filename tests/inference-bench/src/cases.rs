@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
-use gantry_neural::{ComputeDevice, Conv, ConvConfig, Engine, NetworkWeights, Precision, Workers, whole_network};
+use gantry_neural::{
+    Blocked, ComputeDevice, Conv, ConvConfig, Engine, Finish, NetworkWeights, Precision, Shape, Workers, whole_network,
+};
 use gantry_plugin::Isa;
 use gantry_tests::fixture::npy;
 use gantry_tests::recipe;
@@ -21,7 +23,7 @@ use crate::contest::{Contest, Contestant};
 use crate::peak::Units;
 use crate::plain_candle::PlainGenerator;
 use crate::torch::{TorchMode, TorchServer};
-use crate::unet::{self, UNet};
+use crate::unet;
 
 /// Half the width of each window: what a difference of 1 in [-1, 1] is in HU.
 const WINDOWS: &[(&str, f64)] = &[("HU in -150..250", 200.0), ("HU in -1000..-150", 425.0)];
@@ -122,21 +124,9 @@ pub fn conv2d<'a>(setting: &Setting<'a>, channels: usize, edge: usize) -> Result
     let input = tensor("conv2d/input", &[1, channels, edge, edge])?;
     let question = json!({ "case": "conv2d", "size": [edge, edge], "channels": [channels, channels] });
     let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
-    let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
-    let mut tensors = in_candle(weights)?;
-    let [weight, bias] = ["weight", "bias"].map(|key| tensors.take(key).map_err(words));
-    let (weight, bias) = (weight?, bias?);
     let config = ConvConfig { padding: [0, 1, 1], activation: Some(1.0), ..ConvConfig::default() };
-    for way in setting.ways {
-        let engine = way.engine()?;
-        let conv = Conv::new(&engine, &weight, Some(&bias), &[], config).map_err(words)?;
-        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
-            whole_network(x, &|planes, shape| {
-                let out = conv.forward_planes(planes, shape)?;
-                Ok((out.to_planes(), out.shape()))
-            })
-        }));
-    }
+    let [weight, bias] = parts(weights)?;
+    let mut contestants = setting.layers(&weight, &bias, config, &input)?;
     contestants.extend(rivals);
     if setting.candle {
         let units = Units::of_f32(Isa::best());
@@ -154,20 +144,9 @@ pub fn conv3d<'a>(setting: &Setting<'a>, channels: usize, size: [usize; 3]) -> R
     let input = tensor("conv3d/input", &[1, channels, size[0], size[1], size[2]])?;
     let question = json!({ "case": "conv3d", "size": size, "channels": [channels, channels] });
     let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
-    let mut tensors = in_candle(weights)?;
-    let [weight, bias] = ["weight", "bias"].map(|key| tensors.take(key).map_err(words));
-    let (weight, bias) = (weight?, bias?);
     let config = ConvConfig { padding: [1; 3], activation: Some(1.0), ..ConvConfig::default() };
-    let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
-    for way in setting.ways {
-        let conv = Conv::new(&way.engine()?, &weight, Some(&bias), &[], config).map_err(words)?;
-        contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| {
-            whole_network(x, &|planes, shape| {
-                let out = conv.forward_planes(planes, shape)?;
-                Ok((out.to_planes(), out.shape()))
-            })
-        }));
-    }
+    let [weight, bias] = parts(weights)?;
+    let mut contestants = setting.layers(&weight, &bias, config, &input)?;
     contestants.extend(rivals);
     let title = format!("conv3d {channels} -> {channels}, 3 x 3 x 3, {size:?}, {} threads", setting.threads);
     Ok(setting.contest(title, operations, contestants, &[]))
@@ -182,7 +161,7 @@ pub fn unet<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, Strin
     let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
     let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
     for way in setting.ways.iter().filter(|way| unet::takes(way.precision)) {
-        let network = UNet::new(&way.engine()?, in_candle(weights.clone())?, &features).map_err(words)?;
+        let network = unet::network(&way.engine()?, weights.clone(), classes, &features)?;
         contestants.push(setting.ours(way.name(), way.units(), input.clone(), move |x| network.forward(x)));
     }
     contestants.extend(rivals);
@@ -206,7 +185,7 @@ impl<'a> Setting<'a> {
         if self.slices == 1 { String::new() } else { format!(", {} slices", self.slices) }
     }
 
-    /// Something of this process.
+    /// Something of this process, from tensor to tensor.
     fn ours(
         &self,
         name: String,
@@ -214,8 +193,57 @@ impl<'a> Setting<'a> {
         input: Tensor,
         forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'a,
     ) -> Box<dyn Contestant + 'a> {
+        self.with_output(name, units, move || forward(&input), |out| out.flatten_all()?.to_vec1())
+    }
+
+    /// Something of this process whose result becomes numbers outside the time.
+    fn with_output<T: Send + 'a>(
+        &self,
+        name: String,
+        units: Option<Units>,
+        forward: impl Fn() -> candle_core::Result<T> + Send + Sync + 'a,
+        numbers: impl Fn(T) -> candle_core::Result<Vec<f32>> + Send + Sync + 'a,
+    ) -> Box<dyn Contestant + 'a> {
         let (threads, slices) = (self.threads, self.slices);
-        Box::new(Ours { name, units, input, threads, slices, workers: Workers::default(), forward })
+        Box::new(Ours { name, units, threads, slices, workers: Workers::default(), forward, numbers })
+    }
+
+    /// A convolution every way: as in a network, from the engine's layout to the engine's layout (as PyTorch's channels
+    /// last are from and to its own), and once as a Candle operation, from planes to planes.
+    fn layers(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        config: ConvConfig,
+        input: &Tensor,
+    ) -> Result<Vec<Box<dyn Contestant + 'a>>, String> {
+        let mut contestants = Vec::new();
+        let planes = input.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(words)?;
+        let (channels, size) = match *input.dims() {
+            [_, c, h, w] => (c, [1, h, w]),
+            [_, c, d, h, w] => (c, [d, h, w]),
+            _ => return Err(format!("{:?} is no picture", input.dims())),
+        };
+        let shape = Shape { pictures: 1, channels, size };
+        for way in self.ways {
+            let engine = way.engine()?;
+            let conv = Conv::new(&engine, weight, Some(bias), &[], config).map_err(words)?;
+            let blocked = engine.from_planes(&planes, shape).map_err(words)?;
+            let cells = engine.cells(&Finish::default(), &blocked, conv.entry()).map_err(words)?;
+            let numbers = |out: Blocked| Ok(out.to_planes());
+            contestants.push(self.with_output(way.name(), way.units(), move || conv.forward(&[&cells]), numbers));
+        }
+        if let Some(way) = self.ways.iter().find(|way| way.precision == Precision::F32x3) {
+            let conv = Conv::new(&way.engine()?, weight, Some(bias), &[], config).map_err(words)?;
+            let name = format!("{}, planes", way.name());
+            contestants.push(self.ours(name, way.units(), input.clone(), move |x| {
+                whole_network(x, &|planes, shape| {
+                    let out = conv.forward_planes(planes, shape)?;
+                    Ok((out.to_planes(), out.shape()))
+                })
+            }));
+        }
+        Ok(contestants)
     }
 
     /// PyTorch with these weights and this input, and the operations it counts.
@@ -261,17 +289,22 @@ fn torch_name(mode: &TorchMode) -> String {
 }
 
 /// A function of this process on its own pool of threads.
-struct Ours<F> {
+struct Ours<F, N> {
     name: String,
     units: Option<Units>,
-    input: Tensor,
     threads: usize,
     slices: usize,
     workers: Workers,
     forward: F,
+    numbers: N,
 }
 
-impl<F: Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync> Contestant for Ours<F> {
+impl<T, F, N> Contestant for Ours<F, N>
+where
+    T: Send,
+    F: Fn() -> candle_core::Result<T> + Send + Sync,
+    N: Fn(T) -> candle_core::Result<Vec<f32>> + Send + Sync,
+{
     fn name(&self) -> &str {
         &self.name
     }
@@ -281,14 +314,14 @@ impl<F: Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync> Contestant for
     }
 
     fn run(&mut self) -> Result<f64, String> {
-        let all = || (0..self.slices).try_for_each(|_| (self.forward)(&self.input).map(drop));
+        let all = || (0..self.slices).try_for_each(|_| (self.forward)().map(drop));
         let started = Instant::now();
         self.workers.run(self.threads, all).map_err(words)?.map_err(words)?;
         Ok(started.elapsed().as_secs_f64())
     }
 
     fn output(&mut self) -> Result<Vec<f32>, String> {
-        let output = || (self.forward)(&self.input)?.flatten_all()?.to_vec1();
+        let output = || (self.forward)().and_then(&self.numbers);
         self.workers.run(self.threads, output).map_err(words)?.map_err(words)
     }
 }
@@ -358,6 +391,13 @@ fn slice(channels: usize, edge: usize) -> Tensor {
 
 fn tensor(tag: &str, shape: &[usize]) -> Result<Tensor, String> {
     Tensor::from_vec(recipe::uniform(tag, shape.iter().product()), shape, &Device::Cpu).map_err(words)
+}
+
+/// Weight and bias.
+fn parts(weights: StateDict) -> Result<[Tensor; 2], String> {
+    let mut tensors = in_candle(weights)?;
+    let [weight, bias] = ["weight", "bias"].map(|key| tensors.take(key).map_err(words));
+    Ok([weight?, bias?])
 }
 
 fn in_candle(weights: StateDict) -> Result<NetworkWeights, String> {

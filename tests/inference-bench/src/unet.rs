@@ -1,143 +1,41 @@
-//! A plain U-Net in three dimensions on the engine, as nnU-Net plans it: the network of `bench_torch.py`'s case `unet`.
+//! The network of `bench_torch.py`'s case `unet` on the engine: a plain U-Net in three dimensions as nnU-Net plans it.
 //!
 //! Two 3 x 3 x 3 convolutions a stage, each followed by instance norm with gain and shift and a leaky ReLU; halved by
-//! stride, doubled by transposed convolutions whose kernel is their stride; enlarged channels come before the skipped ones.
+//! stride, doubled by transposed convolutions whose kernel is their stride.
 
-use candle_core::{Result, Tensor, bail};
-use gantry_neural::{Blocked, Cells, Conv, ConvConfig, Engine, Entry, Finish, Kind, NetworkWeights, Shape};
-use gantry_neural::{Precision, whole_network};
+use gantry_neural::{ComputeDevice, Engine, NetworkWeights, Precision, Unet, UnetPlan};
 use gantry_tests::recipe;
 use gantry_weights::StateDict;
 
-const EPS: f64 = 1e-5;
-/// What negative values are multiplied with.
-const SLOPE: f32 = 0.01;
-
-/// The network: `[N, C, D, H, W]` to `[N, classes, D, H, W]`; each axis a multiple of 2 for each stage but the first.
-pub struct UNet {
-    engine: Engine,
-    down: Vec<[Layer; 2]>,
-    /// From the lowest stage up: the enlargement, and the stage it enters.
-    up: Vec<(Conv, [Layer; 2])>,
-    head: Conv,
-}
-
-/// A convolution, and gain and shift of the norm behind it.
-struct Layer {
-    conv: Conv,
-    gain: Vec<f32>,
-    shift: Vec<f32>,
-}
-
-/// What a layer gives, before its norm.
-struct Raw<'a> {
-    layer: &'a Layer,
-    data: Blocked,
-}
-
-impl Raw<'_> {
-    /// Normalised and activated, as `entry` wants it.
-    fn cells(&self, engine: &Engine, entry: &Entry) -> Result<Cells> {
-        let Some(statistics) = self.data.statistics() else { bail!("a layer gathered no statistics") };
-        let norm = Finish::instance_norm(statistics, EPS, Some((&self.layer.gain, &self.layer.shift)));
-        engine.cells(&norm.leaky_relu(SLOPE), &self.data, entry)
+/// The network of weights named as `bench_torch.py` names them; `features` are the channels of the stages.
+pub fn network(engine: &Engine, weights: StateDict, classes: usize, features: &[usize]) -> Result<Unet, String> {
+    let mut renamed = StateDict::new();
+    for (key, tensor) in weights {
+        renamed.insert(published(&key, features.len()), tensor).map_err(|error| error.to_string())?;
     }
+    let mut strides = vec![[2; 3]; features.len()];
+    strides[0] = [1; 3];
+    let plan = UnetPlan::plain(1, classes, features, &vec![[3; 3]; features.len()], &strides);
+    let weights = NetworkWeights::new(renamed, ComputeDevice::Cpu).map_err(|error| error.to_string())?;
+    Unet::new(engine, weights, &plan).map_err(|error| error.to_string())
 }
 
-impl Layer {
-    fn new(
-        engine: &Engine,
-        weights: &mut NetworkWeights,
-        key: [String; 2],
-        inputs: &[usize],
-        first: ConvConfig,
-    ) -> Result<Self> {
-        let config = ConvConfig { padding: [1; 3], statistics: true, ..first };
-        let mut take = |key: &str, part: &str| weights.take(&format!("{key}.{part}"));
-        let conv = Conv::new(engine, &take(&key[0], "weight")?, Some(&take(&key[0], "bias")?), inputs, config)?;
-        Ok(Self { conv, gain: take(&key[1], "weight")?.to_vec1()?, shift: take(&key[1], "bias")?.to_vec1()? })
-    }
-
-    fn forward(&self, inputs: &[&Cells]) -> Result<Raw<'_>> {
-        Ok(Raw { layer: self, data: self.conv.forward(inputs)? })
-    }
-}
-
-impl UNet {
-    /// Takes all tensors out of `weights`; `features` are the channels of the stages.
-    pub fn new(engine: &Engine, mut weights: NetworkWeights, features: &[usize]) -> Result<Self> {
-        let take = &mut weights;
-        // Convolution, norm and activation follow each other twice in a stage.
-        let keys = |stage: &str, at: usize| [format!("{stage}.{}", 3 * at), format!("{stage}.{}", 3 * at + 1)];
-        let plain = ConvConfig::default();
-        let mut down = Vec::new();
-        for stage in 0..features.len() {
-            let name = format!("down.{stage}");
-            let begin = match stage {
-                0 => ConvConfig { first: true, ..plain },
-                _ => ConvConfig { stride: [2; 3], ..plain },
-            };
-            let first = Layer::new(engine, take, keys(&name, 0), &[], begin)?;
-            down.push([first, Layer::new(engine, take, keys(&name, 1), &[], plain)?]);
+/// nnU-Net's key of one of `bench_torch.py`'s, whose stages are lists of convolution, norm and activation, twice.
+fn published(key: &str, stages: usize) -> String {
+    let parts: Vec<&str> = key.split('.').collect();
+    let layer = |at: &str| at.parse::<usize>().map_or((0, "?"), |at| (at / 3, ["conv", "norm", "?"][at % 3]));
+    match parts[..] {
+        ["down", stage, at, tensor] => {
+            let (number, part) = layer(at);
+            format!("encoder.stages.{stage}.0.convs.{number}.{part}.{tensor}")
         }
-        let mut up = Vec::new();
-        for (step, width) in features.iter().rev().skip(1).enumerate() {
-            let key = format!("enlarge.{step}");
-            let [weight, bias] = ["weight", "bias"].map(|part| take.take(&format!("{key}.{part}")));
-            let config = ConvConfig { kind: Kind::Transposed { extra: [0; 3] }, stride: [2; 3], ..plain };
-            let enlarge = Conv::new(engine, &weight?, Some(&bias?), &[], config)?;
-            let name = format!("up.{step}");
-            let first = Layer::new(engine, take, keys(&name, 0), &[*width, *width], plain)?;
-            up.push((enlarge, [first, Layer::new(engine, take, keys(&name, 1), &[], plain)?]));
+        ["up", step, at, tensor] => {
+            let (number, part) = layer(at);
+            format!("decoder.stages.{step}.convs.{number}.{part}.{tensor}")
         }
-        let head = Conv::new(engine, &take.take("head.weight")?, Some(&take.take("head.bias")?), &[], plain)?;
-        weights.finish()?;
-        Ok(Self { engine: engine.clone(), down, up, head })
-    }
-
-    /// Runs the network.
-    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        whole_network(input, &|planes, shape| {
-            let out = self.run(planes, shape)?;
-            Ok((out.to_planes(), out.shape()))
-        })
-    }
-
-    fn run(&self, planes: &[f32], shape: Shape) -> Result<Blocked> {
-        let engine = &self.engine;
-        let lowest = self.down.len() - 1;
-        let mut skipped = Vec::new();
-        let mut below = None;
-        for (stage, [first, second]) in self.down.iter().enumerate() {
-            let raw = match &below {
-                None => Raw { layer: first, data: first.conv.forward_planes(planes, shape)? },
-                Some(cells) => first.forward(&[cells])?,
-            };
-            let cells = raw.cells(engine, second.conv.entry())?;
-            drop(raw);
-            let raw = second.forward(&[&cells])?;
-            drop(cells);
-            if stage == lowest {
-                let entry = self.up.first().map_or(self.head.entry(), |(enlarge, _)| enlarge.entry());
-                below = Some(raw.cells(engine, entry)?);
-            } else {
-                below = Some(raw.cells(engine, self.down[stage + 1][0].conv.entry())?);
-                skipped.push(raw.cells(engine, self.up[lowest - 1 - stage].1[0].conv.entry())?);
-            }
-        }
-        let Some(mut cells) = below else { bail!("a network without stages") };
-        for (step, (enlarge, [first, second])) in self.up.iter().enumerate() {
-            let enlarged = enlarge.forward(&[&cells])?;
-            let enlarged = engine.cells(&Finish::default(), &enlarged, first.conv.entry())?;
-            let Some(skip) = skipped.pop() else { bail!("a stage without a skip") };
-            let raw = first.forward(&[&enlarged, &skip])?;
-            drop((enlarged, skip));
-            cells = raw.cells(engine, second.conv.entry())?;
-            let raw = second.forward(&[&cells])?;
-            let entry = self.up.get(step + 1).map_or(self.head.entry(), |(enlarge, _)| enlarge.entry());
-            cells = raw.cells(engine, entry)?;
-        }
-        self.head.forward(&[&cells])
+        ["enlarge", step, tensor] => format!("decoder.transpconvs.{step}.{tensor}"),
+        ["head", tensor] => format!("decoder.seg_layers.{}.{tensor}", stages - 2),
+        _ => key.to_owned(),
     }
 }
 
@@ -189,10 +87,14 @@ pub fn weights(channels: usize, classes: usize, features: &[usize]) -> gantry_we
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-    use gantry_neural::{ComputeDevice, Isa};
+    use candle_core::{Device, Result, Tensor};
+    use gantry_neural::Isa;
 
     use super::*;
+
+    const EPS: f64 = 1e-5;
+    /// What negative values are multiplied with.
+    const SLOPE: f64 = 0.01;
 
     /// Channels of one volume, in f64.
     #[derive(Clone)]
@@ -239,7 +141,7 @@ mod tests {
             let variance = plane.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
             for v in plane.iter_mut() {
                 *v = (*v - mean) / (variance + EPS).sqrt() * gain[channel] + shift[channel];
-                *v = if *v < 0.0 { *v * f64::from(SLOPE) } else { *v };
+                *v = if *v < 0.0 { *v * SLOPE } else { *v };
             }
         }
         x
@@ -285,8 +187,7 @@ mod tests {
         let tensor = Tensor::from_vec(input, (1, 1, size[0], size[1], size[2]), &Device::Cpu)?;
         for isa in Isa::all() {
             for (precision, most) in [(Precision::F32, 1e-4), (Precision::F32x3, 1e-3), (Precision::Bf16, 0.2)] {
-                let network = NetworkWeights::new(dict.clone(), ComputeDevice::Cpu).expect("weights");
-                let network = UNet::new(&Engine::new(isa, precision)?, network, &features)?;
+                let network = network(&Engine::new(isa, precision)?, dict.clone(), 3, &features).expect("a network");
                 let out = network.forward(&tensor)?;
                 assert_eq!(out.dims(), [1, 3, size[0], size[1], size[2]]);
                 let found = out.flatten_all()?.to_vec1::<f32>()?;
