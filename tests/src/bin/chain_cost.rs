@@ -3,7 +3,7 @@
 //! medians, the share of each node, and how peak memory grows with slices; asserts nothing about time.
 //!
 //! Small generators (4 wide, 1 block) stand for the networks, because the rest of the chain does not depend on them;
-//! `--full` takes the published size (64 wide, 9 blocks) on 16 slices and prints the rest's share of the time.
+//! `--full` takes the published size (64 wide, 9 blocks) on 100 slices, some minutes, and prints the rest's share of the time.
 //! Further arguments go to `gantry bench`, such as `--precision bf16` or `--threads 1`.
 
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn compare() -> Result<(), String> {
     let checkpoints = folder.path().join("checkpoints");
     install(&checkpoints, "ducosy-soft", &generator("soft", sizes), [-150.0, 250.0], &[]);
     install(&checkpoints, "ducosy-lung", &generator("lung", sizes), [-1000.0, -150.0], &[]);
-    let (slices, rounds): (&[usize], usize) = if full { (&[16], 1) } else { (&[50, 100, 200], 5) };
+    let (slices, rounds): (&[usize], usize) = if full { (&[100], 1) } else { (&[50, 100, 200], 5) };
     let patients = slices.iter().map(|&n| bench.patient(n)).collect::<Result<Vec<_>, _>>()?;
     let mut results: Vec<Vec<Json>> = vec![Vec::new(); slices.len()];
     for _ in 0..rounds {
