@@ -153,6 +153,9 @@ impl CudaGenerator {
         self.weight_bytes
     }
 
+    /// Between slices nothing is kept on the host.
+    pub fn release(&self) {}
+
     /// Runs the network on an f32 input of any device; the output is on the CPU. `trace` sees every stage of the work and
     /// may end it with an error.
     ///

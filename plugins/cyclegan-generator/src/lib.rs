@@ -203,6 +203,13 @@ impl SliceStage for CycleganGenerator {
         Ok(())
     }
 
+    fn end(&mut self, _: &Call) -> Result<()> {
+        if let Some(generator) = &self.generator {
+            generator.network.release();
+        }
+        Ok(())
+    }
+
     fn process(&self, call: &Call, inputs: &Inputs, outputs: &mut Outputs) -> Result<()> {
         let generator = self.generator.as_ref().ok_or_else(not_prepared)?;
         let image = inputs.image("image")?.voxels::<f32>()?;

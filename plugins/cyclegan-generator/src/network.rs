@@ -91,6 +91,11 @@ impl DucosyGenerator {
         [&self.stem, &self.head].into_iter().chain(&self.down).chain(&self.up).chain(blocks).map(Conv::bytes).sum()
     }
 
+    /// Gives memory between layers back to the system, until the next slice.
+    pub fn release(&self) {
+        self.engine.release();
+    }
+
     /// Runs the network. `trace` sees every stage of the work and may end it with an error.
     ///
     /// # Errors

@@ -18,6 +18,11 @@ pub(crate) struct Store {
     free: Arc<Mutex<Vec<Vec<Line>>>>,
 }
 
+/// Lines after the last: tiles read up to 15 pixels further than they are asked to, each a stride away.
+pub(crate) const SPARE: usize = 15 * MOST_STRIDE;
+/// Longest stride of a convolution along a row.
+pub(crate) const MOST_STRIDE: usize = 16;
+
 /// More free buffers than this are given back: a network alternates between a few.
 const KEPT: usize = 12;
 
@@ -32,10 +37,10 @@ impl Store {
         SHARED.get_or_init(Self::default).clone()
     }
 
-    /// A buffer of at least `bytes`, with 64 lines to spare for loops that read a little further. Its content is
+    /// A buffer of at least `bytes`, with [`SPARE`] lines for loops that read a little further. Its content is
     /// whatever the last user left.
     pub(crate) fn take(&self, bytes: usize) -> Buffer {
-        let lines = bytes.div_ceil(CELL) + 64;
+        let lines = bytes.div_ceil(CELL) + SPARE;
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         // The smallest that is large enough, unless it is much too large.
         let best = (0..free.len())

@@ -122,7 +122,7 @@ impl Direct {
                                 scale: packed.scale[set * PANELS * LANES..].as_ptr(),
                             };
                             // The engine's instruction set is there. `Conv::forward` checked that the border
-                            // holds every tap of every lattice point; buffers end in 64 spare cells. The rows of this
+                            // holds every tap of every lattice point; buffers end in spare cells. The rows of this
                             // task are its own, in all blocks.
                             for chain in steps.chunks(chain).chain(steps.is_empty().then_some(&steps[..])) {
                                 block.steps = chain;

@@ -10,6 +10,7 @@ mod packed;
 mod phases;
 mod winograd;
 
+use crate::blocked::buffer::MOST_STRIDE;
 use crate::blocked::{Blocked, Cells, Edge, Entry, Shape, Window};
 use crate::engine::{Engine, Precision};
 use crate::kernels::{Element, LANES};
@@ -122,6 +123,9 @@ impl Conv {
         let (outputs, channels) = if transposed { (b, a) } else { (a, b) };
         if weight.elem_count() == 0 || config.stride.contains(&0) {
             bail!("convolution: weight {:?} with stride {:?} has an empty axis", weight.shape(), config.stride)
+        }
+        if config.stride[2] > MOST_STRIDE {
+            bail!("convolution: a stride of {} along rows is more than {MOST_STRIDE}", config.stride[2])
         }
         let inputs = if inputs.is_empty() { vec![channels] } else { inputs.to_vec() };
         if inputs.iter().sum::<usize>() != channels || inputs.contains(&0) {
