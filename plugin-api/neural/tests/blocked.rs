@@ -197,7 +197,7 @@ impl Case {
         let statistics = raw.statistics().unwrap();
         let finish = match self.norm {
             Norm::Instance { affine } => Finish::instance_norm(statistics, EPS, affine.then_some((&gamma, &beta))),
-            Norm::Group { groups } => Finish::group_norm(statistics, outputs, groups, EPS, (&gamma, &beta)),
+            Norm::Group { groups } => Finish::group_norm(statistics, outputs, groups, EPS, (&gamma, &beta)).unwrap(),
             Norm::Batch => Finish::per_channel(shape.pictures, outputs, |c| [0.1, gamma[c], beta[c]]),
         };
         let addend = noise(self.seed + 4, shape.pictures * outputs * shape.pixels());
@@ -404,4 +404,29 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_relu_of_minus_infinity_is_zero() {
+    for isa in Isa::all() {
+        let engine = Engine::new(isa, Precision::F32).unwrap();
+        let shape = Shape { pictures: 1, channels: 1, size: [1, 1, 4] };
+        let input = engine.from_planes(&[f32::NEG_INFINITY, -1.0, f32::NAN, f32::INFINITY], shape).unwrap();
+        let out = engine.blocked(&Finish::default().relu(), &input).unwrap().to_planes();
+        assert!(out[..2] == [0.0, 0.0] && out[2].is_nan() && out[3] == f32::INFINITY, "{isa}: {out:?}");
+    }
+}
+
+#[test]
+fn maps_of_another_size_are_refused() {
+    let engine = Engine::new(Isa::best(), Precision::F32).unwrap();
+    let shape = Shape { pictures: 1, channels: 32, size: [1, 2, 2] };
+    let input = engine.from_planes(&[1.0; 128], shape).unwrap();
+    let map = |pictures, channels| Finish::per_channel(pictures, channels, |_| [0.0, 1.0, 0.0]);
+    assert!(engine.blocked(&map(1, 32), &input).is_ok());
+    // As many values, other pictures.
+    assert!(engine.blocked(&map(2, 16), &input).is_err());
+    assert!(engine.blocked(&map(1, 32).gain(&[1.0; 31]), &input).is_err());
+    assert!(engine.blocked(&Finish::default().gain(&[1.0; 32]), &input).is_err());
+    assert!(engine.blocked(&map(1, 32).gate(&[1.0; 3]), &input).is_err());
 }

@@ -260,6 +260,21 @@ proptest! {
         }
     }
 
+    /// An input without negative values has all 255 steps for itself.
+    #[test]
+    fn int8_of_what_is_not_negative(case in cases()) {
+        let case = Case { config: ConvConfig { activation: Some(1.0), not_negative: true, ..case.config }, ..case };
+        let input: Vec<f32> = case.input().into_iter().map(f32::abs).collect();
+        for isa in Isa::all() {
+            let (got, size) = case.run(&Engine::new(isa, Precision::Int8).unwrap(), &input).unwrap();
+            let reference = case.reference(&input, size);
+            let largest = reference.iter().map(|(_, size)| *size).fold(1.0, f64::max);
+            for (got, (sum, _)) in got.iter().zip(&reference) {
+                prop_assert!((f64::from(*got) - sum).abs() <= 2e-2 * largest, "{:?}: {} is not {}", isa, got, sum);
+            }
+        }
+    }
+
     #[test]
     fn threads_and_batch_change_no_bit(case in cases()) {
         let case = Case { pictures: 2, ..case };
@@ -375,6 +390,47 @@ fn a_kernel_larger_than_the_picture_is_refused() {
     };
     let error = case.run(&engine, &case.input()).unwrap_err();
     assert!(error.to_string().contains("larger than the picture"), "{error}");
+}
+
+#[test]
+fn settings_that_mean_nothing_are_refused() {
+    let engine = Engine::new(Isa::best(), Precision::Int8).unwrap();
+    let plain = ConvConfig { padding: [0, 1, 1], ..ConvConfig::default() };
+    let transposed = Kind::Transposed { extra: [0; 3] };
+    let enlarged = Kind::Enlarged { axes: [false, true, true] };
+    for config in [
+        ConvConfig { kind: transposed, edge: Edge::Reflect, ..plain },
+        ConvConfig { kind: enlarged, stride: [1, 2, 2], ..plain },
+        ConvConfig { padding: [0, 101, 1], ..plain },
+        ConvConfig { stride: [1, 1, 17], ..plain },
+        ConvConfig { stride: [1, 0, 1], ..plain },
+        ConvConfig { activation: Some(f32::NAN), ..plain },
+        ConvConfig { activation: Some(f32::INFINITY), ..plain },
+        ConvConfig { activation: Some(1e-40), ..plain },
+        ConvConfig { activation: Some(0.0), ..plain },
+    ] {
+        let case =
+            Case { config, pictures: 1, inputs: vec![20], outputs: 3, size: [1, 4, 4], kernel: [1, 3, 3], seed: 1 };
+        assert!(case.conv(&engine).is_err(), "{config:?}");
+    }
+}
+
+#[test]
+fn shapes_without_an_end_or_without_anything_are_refused() {
+    let engine = Engine::new(Isa::best(), Precision::F32).unwrap();
+    for first in [false, true] {
+        for edge in [Edge::Zero, Edge::Reflect, Edge::Replicate] {
+            let config = ConvConfig { padding: [0, 1, 1], edge, first, ..ConvConfig::default() };
+            let case =
+                Case { config, pictures: 1, inputs: vec![2], outputs: 3, size: [1, 4, 4], kernel: [1, 3, 3], seed: 1 };
+            let conv = case.conv(&engine).unwrap();
+            for size in [[1, 1 << 32, 1 << 32], [1, 0, 8], [1, 8, 0], [0, 8, 8], [usize::MAX, 1, 1]] {
+                let shape = Shape { pictures: 1, channels: 2, size };
+                assert!(conv.forward_planes(&[], shape).is_err(), "{shape:?} {edge:?}");
+                assert!(engine.from_planes(&[], shape).is_err(), "{shape:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Finish<'a> {
     /// What negative values are multiplied with: 1 is no activation, 0 a ReLU.
     pub(super) slope: f32,
     enlarge: Option<Enlarge>,
+    /// A gain that fits no map.
+    misfit: bool,
 }
 
 /// The map that changes nothing.
@@ -28,22 +30,24 @@ struct Affine {
     mean: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
+    pictures: usize,
     channels: usize,
 }
 
 impl Default for Finish<'_> {
     fn default() -> Self {
-        Self { affine: None, gate: None, addend: None, slope: 1.0, enlarge: None }
+        Self { affine: None, gate: None, addend: None, slope: 1.0, enlarge: None, misfit: false }
     }
 }
 
 impl<'a> Finish<'a> {
-    /// Instance normalisation, `(x - mean) / sqrt(variance + eps)`, then `gamma` and `beta` if the layer has them.
+    /// Instance normalisation, `(x - mean) / sqrt(variance + eps)`, then `gamma` and `beta` if the layer has them. `eps` is
+    /// at least 1e-30: lanes beyond the channels have no variance.
     pub fn instance_norm(statistics: &Statistics, eps: f64, gamma_beta: Option<(&[f32], &[f32])>) -> Self {
         let channels = statistics.blocks * LANES;
         let pictures = statistics.partials.len() / statistics.blocks.max(1);
         Self::affine(pictures, channels, |picture, channel| {
-            let factor = 1.0 / (statistics.variance(picture, channel) + eps).sqrt();
+            let factor = 1.0 / (statistics.variance(picture, channel) + eps.max(1e-30)).sqrt();
             let (gamma, beta) = match gamma_beta {
                 Some((gamma, beta)) => {
                     (gamma.get(channel).map_or(0.0, |&x| f64::from(x)), beta.get(channel).copied().unwrap_or(0.0))
@@ -55,17 +59,24 @@ impl<'a> Finish<'a> {
     }
 
     /// Group normalisation: mean and variance over each of `groups` runs of `count / groups` channels.
+    ///
+    /// # Errors
+    /// If the channels are not a multiple of the groups, more than the statistics have, or not as many as `gamma_beta`.
     pub fn group_norm(
         statistics: &Statistics,
         count: usize,
         groups: usize,
         eps: f64,
         gamma_beta: (&[f32], &[f32]),
-    ) -> Self {
+    ) -> Result<Self> {
+        let parted = groups > 0 && count.is_multiple_of(groups) && count <= statistics.blocks * LANES;
+        if !parted || gamma_beta.0.len() != count || gamma_beta.1.len() != count {
+            bail!("group norm: {count} channels in {groups} groups")
+        }
         let channels = statistics.blocks * LANES;
         let pictures = statistics.partials.len() / statistics.blocks.max(1);
-        let width = (count / groups.max(1)).max(1);
-        Self::affine(pictures, channels, |picture, channel| {
+        let width = (count / groups).max(1);
+        Ok(Self::affine(pictures, channels, |picture, channel| {
             if channel >= count {
                 return [0.0; 3];
             }
@@ -77,7 +88,7 @@ impl<'a> Finish<'a> {
                 / width as f64;
             let factor = 1.0 / (variance + eps).sqrt();
             [mean as f32, (factor * f64::from(gamma_beta.0[channel])) as f32, gamma_beta.1[channel]]
-        })
+        }))
     }
 
     /// The same `[mean, scale, shift]` for every picture: batch normalisation at inference, or a plain gain.
@@ -91,12 +102,13 @@ impl<'a> Finish<'a> {
         let all: Vec<[f32; 3]> =
             (0..pictures).flat_map(|picture| (0..channels).map(move |channel| of(picture, channel))).collect();
         let pick = |at: usize| all.iter().map(|values| values[at]).collect();
-        let affine = Affine { mean: pick(0), scale: pick(1), shift: pick(2), channels };
+        let affine = Affine { mean: pick(0), scale: pick(1), shift: pick(2), pictures, channels };
         Self { affine: Some(affine), ..Self::default() }
     }
 
     /// Multiplies what the map gives for each picture and channel with `gain`, `[N][C]` with C rounded up to blocks.
     pub fn gain(mut self, gain: &[f32]) -> Self {
+        self.misfit |= self.affine.as_ref().is_none_or(|affine| affine.scale.len() != gain.len());
         if let Some(affine) = &mut self.affine {
             for (values, gain) in affine.scale.iter_mut().zip(&mut affine.shift).zip(gain) {
                 *values.0 *= gain;
@@ -148,9 +160,17 @@ impl<'a> Finish<'a> {
 
     pub(super) fn check(&self, input: &Blocked) -> Result<()> {
         if let Some(affine) = &self.affine
-            && affine.mean.len() != input.shape.pictures * input.shape.blocks() * LANES
+            && (affine.pictures, affine.channels) != (input.shape.pictures, input.shape.blocks() * LANES)
         {
-            bail!("finish: an affine map of {} values does not fit {:?}", affine.mean.len(), input.shape)
+            bail!(
+                "finish: a map for {} pictures of {} channels does not fit {:?}",
+                affine.pictures,
+                affine.channels,
+                input.shape
+            )
+        }
+        if self.misfit {
+            bail!("finish: a gain has another size than the map it multiplies, or there is none")
         }
         if let Some(addend) = self.addend
             && addend.shape != input.shape
@@ -177,6 +197,7 @@ impl<'a> Finish<'a> {
         self.check(input)?;
         let size = self.enlarge.map_or(input.shape.size, |enlarge| enlarge.output(input.shape.size));
         let shape = Shape { size, ..input.shape };
+        shape.check()?;
         let mut cells = match entry {
             Some(entry) => {
                 check_halo(shape.size, entry)?;
@@ -447,7 +468,12 @@ unsafe fn value<L: Lanes>(row: &Row<'_>, constants: &Constants<L>, at: usize) ->
         if let Some(addend) = row.addend {
             y = y.add(L::load(addend.add(at * LANES)));
         }
-        if row.slope == 1.0 { y } else { y.leaky(constants.slope) }
+        match row.slope {
+            1.0 => y,
+            // Not a product: that of 0 and minus infinity is NaN. Of two operands `max` gives the second if either is NaN.
+            0.0 => L::splat(0.0).max(y),
+            _ => y.leaky(constants.slope),
+        }
     }
 }
 

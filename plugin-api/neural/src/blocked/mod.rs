@@ -26,6 +26,10 @@ pub(crate) use statistics::{Partial, rows_partial};
 
 use crate::kernels::LANES;
 use buffer::{Buffer, Store};
+use candle_core::{Result, bail};
+
+/// Widest border of a layer, in pixels.
+pub(crate) const MOST_PADDING: usize = 100;
 
 /// Shape of an activation: pictures, channels, and `[depth, height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,18 @@ impl Shape {
     /// Pixels of one channel of one picture.
     pub fn pixels(&self) -> usize {
         self.size.iter().product()
+    }
+
+    /// Whether there is something, and it can be addressed with any border that a layer may add.
+    pub(crate) fn check(&self) -> Result<()> {
+        let sides = self.size.map(|side| side.checked_add(2 * MOST_PADDING + 16).filter(|_| side > 0));
+        let channels = self.channels.checked_next_multiple_of(64).filter(|&channels| channels > 0);
+        let all = [Some(self.pictures), channels].into_iter().chain(sides);
+        // Two buffers of f32 or bf16 each.
+        match all.into_iter().try_fold(8usize, |bytes, factor| bytes.checked_mul(factor?)) {
+            Some(bytes) if bytes > 0 && isize::try_from(bytes).is_ok() => Ok(()),
+            _ => bail!("{self:?} is empty or too large"),
+        }
     }
 
     /// Blocks of 16 channels of one picture.

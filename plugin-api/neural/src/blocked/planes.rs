@@ -29,6 +29,7 @@ impl Entry {
 impl Cells {
     /// Cells of planes `[N][C][D][H][W]`.
     pub(crate) fn from_planes(store: &Store, planes: &[f32], shape: Shape, entry: &Entry) -> Result<Self> {
+        shape.check()?;
         if planes.len() != shape.pictures * shape.channels * shape.pixels() {
             bail!("{} elements are not {shape:?}", planes.len())
         }
@@ -58,6 +59,7 @@ impl Cells {
         entry: &Entry,
         window: &Window,
     ) -> Result<Self> {
+        shape.check()?;
         if planes.len() != shape.pictures * shape.channels * shape.pixels() {
             bail!("{} elements are not {shape:?}", planes.len())
         }
@@ -145,6 +147,7 @@ const RUN: usize = 256;
 impl Blocked {
     /// Blocks of planes `[N][C][D][H][W]`.
     pub(crate) fn from_planes(store: &Store, planes: &[f32], shape: Shape) -> Result<Self> {
+        shape.check()?;
         if planes.len() != shape.pictures * shape.channels * shape.pixels() {
             bail!("{} elements are not {shape:?}", planes.len())
         }

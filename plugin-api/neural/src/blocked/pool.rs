@@ -1,7 +1,7 @@
 //! Maximum and average over windows, in two and three dimensions.
 
 use super::buffer::{Store, Target};
-use super::{Blocked, Shape};
+use super::{Blocked, MOST_PADDING, Shape};
 use crate::Isa;
 use crate::engine::Engine;
 use crate::kernels::LANES;
@@ -48,7 +48,7 @@ impl Pool {
         let mut size = [0; 3];
         for (axis, size) in size.iter_mut().enumerate() {
             let (kernel, stride, pad) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
-            if kernel == 0 || stride == 0 || 2 * pad > kernel {
+            if kernel == 0 || stride == 0 || pad > MOST_PADDING || 2 * pad > kernel {
                 bail!("pooling: window {:?}, step {:?}, border {:?}", self.kernel, self.stride, self.padding)
             }
             match (shape.size[axis] + 2 * pad).checked_sub(kernel) {
@@ -61,6 +61,7 @@ impl Pool {
 
     fn run(&self, isa: Isa, store: &Store, input: &Blocked) -> Result<Blocked> {
         let (from, out) = (input.shape, self.output(input.shape)?);
+        out.check()?;
         let mut blocked = Blocked::take(store, out);
         let target = Target(blocked.data.as_mut_ptr().cast::<f32>());
         let [depth, height, width] = out.size;

@@ -123,6 +123,11 @@ pub(crate) unsafe fn rows_partial(
 }
 
 /// Mean, variance (biased) and extremes of every picture and channel, `[N][C]` with C rounded up to blocks.
+///
+/// A channel that holds NaN has NaN for a mean and a variance; its extremes may be those of the rest.
+///
+/// # Panics
+/// All methods, if there is no such picture or channel.
 #[derive(Debug, Clone)]
 pub struct Statistics {
     pub(crate) partials: Vec<Partial>,

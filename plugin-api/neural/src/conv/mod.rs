@@ -10,6 +10,7 @@ mod packed;
 mod phases;
 mod winograd;
 
+use crate::blocked::MOST_PADDING;
 use crate::blocked::buffer::MOST_STRIDE;
 use crate::blocked::{Blocked, Cells, Edge, Entry, Shape, Window};
 use crate::engine::{Engine, Precision};
@@ -123,6 +124,16 @@ impl Conv {
         let (outputs, channels) = if transposed { (b, a) } else { (a, b) };
         if weight.elem_count() == 0 || config.stride.contains(&0) {
             bail!("convolution: weight {:?} with stride {:?} has an empty axis", weight.shape(), config.stride)
+        }
+        let (enlarged, edge) = (matches!(config.kind, Kind::Enlarged { .. }), config.edge);
+        if transposed && edge != Edge::Zero || enlarged && config.stride != [1; 3] {
+            bail!("convolution: {:?} with stride {:?} and {edge:?} is none", config.kind, config.stride)
+        }
+        if config.padding.iter().any(|&padding| padding > MOST_PADDING) {
+            bail!("convolution: padding {:?} is more than {MOST_PADDING}", config.padding)
+        }
+        if config.activation.is_some_and(|largest| !(1e-30..=1e30).contains(&largest)) {
+            bail!("convolution: {:?} is no largest value of activations", config.activation)
         }
         if config.stride[2] > MOST_STRIDE {
             bail!("convolution: a stride of {} along rows is more than {MOST_STRIDE}", config.stride[2])
@@ -254,6 +265,7 @@ impl Conv {
             }
         }
         let out = self.output(inputs[0].shape)?;
+        out.check()?;
         let (engine, statistics) = (&self.engine, self.config.statistics);
         Ok(match &self.route {
             Route::Direct(direct) | Route::Rows(direct, _) => direct.forward(engine, inputs, out, statistics),
