@@ -92,7 +92,8 @@ pub fn generator<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, 
     let weights = recipe::generator("bench", hyper);
     let input = slice(channels, edge);
     let question = json!({ "case": "generator", "size": [edge, edge], "channels": channels, "blocks": sizes.blocks });
-    let (rivals, operations) = setting.rivals(&question, &weights, &input)?;
+    let (rivals, _) = setting.rivals(&question, &weights, &input)?;
+    let operations = generator_operations(channels, sizes, edge);
     let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
     let mut calibration = Calibration::new();
     if setting.ways.iter().any(|way| way.precision == Precision::Int8) {
@@ -116,6 +117,17 @@ pub fn generator<'a>(setting: &Setting<'a>, edge: usize) -> Result<Contest<'a>, 
     }
     let title = format!("9-block generator, {edge} x {edge}{}, {} threads", setting.of_slices(), setting.threads);
     Ok(setting.contest(title, operations, contestants, WINDOWS))
+}
+
+/// Two for each multiplication of the published generator's convolutions, 64 wide, on `edge` x `edge`, a multiple of 4.
+fn generator_operations(channels: usize, sizes: Sizes, edge: usize) -> f64 {
+    let at = |scale: usize, terms: usize| (edge / scale).pow(2) * terms;
+    let attention = if sizes.cbam { 2 * 49 } else { 0 };
+    let ends = at(1, 49 * channels * 64) + at(1, 49 * 64);
+    let down = at(2, 9 * 64 * 128) + at(4, 9 * 128 * 256);
+    let blocks = sizes.blocks * at(4, 2 * 9 * 256 * 256 + attention);
+    let up = at(2, 9 * 256 * 128) + at(1, 9 * 128 * 64);
+    2.0 * (ends + down + blocks + up) as f64
 }
 
 /// A convolution `channels` -> `channels`, 3 x 3, border of zeros, on `edge` x `edge`.
