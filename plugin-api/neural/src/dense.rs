@@ -1,36 +1,15 @@
-//! Reading a dense f32 tensor `[N, C, H, W]` inside a custom operation.
+//! Reading a dense f32 tensor inside a custom operation.
 
+use crate::blocked::Shape;
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, bail};
-
-/// The elements in C order and the four lengths.
-///
-/// # Errors
-/// If the tensor is not f32, not of rank 4 or not contiguous.
-pub(crate) fn dense4<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], [usize; 4])> {
-    let CpuStorage::F32(data) = storage else { bail!("{op}: expected f32, got {:?}", storage_dtype(storage)) };
-    let (n, c, h, w) = layout.shape().dims4()?;
-    let Some((from, to)) = layout.contiguous_offsets() else { bail!("{op}: expected a contiguous tensor") };
-    match data.get(from..to) {
-        Some(data) if !data.is_empty() => Ok((data, [n, c, h, w])),
-        _ => bail!("{op}: empty tensor {:?}", layout.shape()),
-    }
-}
-
-fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
-    use candle_core::backend::BackendStorage;
-    storage.dtype()
-}
 
 /// The elements in C order, the shape, and the rank: 4 is `[N, C, H, W]`, 5 is `[N, C, D, H, W]`.
 ///
 /// # Errors
 /// If the tensor is not f32, not of rank 4 or 5, or not contiguous.
-pub(crate) fn dense<'a>(
-    op: &str,
-    storage: &'a CpuStorage,
-    layout: &Layout,
-) -> Result<(&'a [f32], crate::blocked::Shape, usize)> {
-    let CpuStorage::F32(data) = storage else { bail!("{op}: expected f32, got {:?}", storage_dtype(storage)) };
+pub(crate) fn dense<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], Shape, usize)> {
+    let CpuStorage::F32(data) = storage else { bail!("{op}: expected f32, got {:?}", storage.dtype()) };
     let (pictures, channels, size) = match *layout.dims() {
         [n, c, h, w] => (n, c, [1, h, w]),
         [n, c, d, h, w] => (n, c, [d, h, w]),
@@ -38,9 +17,7 @@ pub(crate) fn dense<'a>(
     };
     let Some((from, to)) = layout.contiguous_offsets() else { bail!("{op}: expected a contiguous tensor") };
     match data.get(from..to) {
-        Some(data) if !data.is_empty() => {
-            Ok((data, crate::blocked::Shape { pictures, channels, size }, layout.dims().len()))
-        }
+        Some(data) if !data.is_empty() => Ok((data, Shape { pictures, channels, size }, layout.dims().len())),
         _ => bail!("{op}: empty tensor {:?}", layout.shape()),
     }
 }

@@ -1,6 +1,6 @@
 //! Reflection padding: the picture mirrored without repeating its edge.
 
-use crate::dense::dense4;
+use crate::dense::dense;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -59,7 +59,8 @@ impl CustomOp1 for Border {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (input, [n, c, h, w]) = dense4(self.name(), storage, layout)?;
+        let (input, _, _) = dense(self.name(), storage, layout)?;
+        let (n, c, h, w) = layout.shape().dims4()?;
         let (height, width) = (h + self.top + self.bottom, w + self.left + self.right);
         let mut out = vec![0f32; n * c * height * width];
         out.par_chunks_exact_mut(height * width).zip(input.par_chunks_exact(h * w)).for_each(|(out, input)| {

@@ -2,19 +2,12 @@
 
 use candle_core::{Device, Tensor};
 use gantry_neural::{Conv, ConvConfig, Edge, Engine, Finish, Isa, Kind, Precision, Shape, Workers};
+use gantry_tests::recipe::uniform;
 use proptest::prelude::*;
 
 /// Deterministic values in [-1, 1).
 fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / 8_388_608.0 - 1.0
-        })
-        .collect()
+    uniform(&seed.to_string(), count)
 }
 
 #[derive(Debug, Clone)]

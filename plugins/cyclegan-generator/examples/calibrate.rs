@@ -7,8 +7,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
-use cyclegan_generator::slice_size::SliceSize;
+use cyclegan_generator::network::Calibration;
 use cyclegan_generator::{Generator, architecture};
 use gantry_neural::{ComputeDevice, Engine, Isa, NetworkCheckpoint, Precision};
 use gantry_weights::Card;
@@ -22,18 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [checkpoint, image, masks @ ..] = &given[..] else {
         return Err("CHECKPOINT_FOLDER IMAGE.nii.gz [MASK.nii.gz ...] expected".into());
     };
-    let checkpoint = load(Path::new(checkpoint))?;
-    let expected = checkpoint.masks()?.len();
-    if masks.len() != expected {
-        return Err(format!("the card names {expected} masks, {} were given", masks.len()).into());
+    let generator = load(Path::new(checkpoint))?;
+    if masks.len() != generator.masks().len() {
+        return Err(format!("the card names {} masks, {} were given", generator.masks().len(), masks.len()).into());
     }
-    let sizes = Sizes { blocks: checkpoint.hyper.size("blocks")?, cbam: checkpoint.hyper.flag("cbam") };
-    let resize = match checkpoint.card.run.resize[..] {
-        [rows, columns] => SliceSize::Resized([rows, columns]),
-        _ => SliceSize::Native,
-    };
-    let engine = Engine::new(Isa::best(), Precision::F32x3)?;
-    let network = DucosyGenerator::new(&engine, checkpoint.weights, sizes, &Calibration::new())?;
     let (image, [rows, columns, slices]) = volume(image)?;
     if let Some(value) = image.iter().find(|value| !(-1.0..=1.0).contains(*value)) {
         return Err(format!("the image holds {value}; what enters a generator lies in [-1, 1]").into());
@@ -48,8 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let inside: Vec<Vec<u8>> =
             masks.iter().map(|(mask, _)| mask[plane.clone()].iter().map(|&x| u8::from(x > 0.0)).collect()).collect();
         let inside: Vec<&[u8]> = inside.iter().map(Vec::as_slice).collect();
-        let slice = resize.enter(&image[plane], &inside, [rows, columns])?;
-        for (layer, value) in network.calibrate(&slice)? {
+        for (layer, value) in generator.calibrate(&image[plane], &inside, [rows, columns])? {
             let entry = largest.entry(layer).or_insert(value);
             *entry = entry.max(value);
         }
@@ -61,15 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn load(folder: &Path) -> Result<NetworkCheckpoint, Box<dyn Error>> {
+fn load(folder: &Path) -> Result<Generator, Box<dyn Error>> {
     let card = Card::parse(&std::fs::read_to_string(folder.join("card.toml"))?)?;
     let file = card.files.first().ok_or("the card names no file")?;
     let bytes = std::fs::read(folder.join(&file.path))?;
-    let architecture = architecture()?;
-    // The checks of the stage, before anything is measured.
-    let checked = NetworkCheckpoint::from_parts(card.clone(), &bytes, &architecture, ComputeDevice::Cpu)?;
-    Generator::new(checked, &Engine::new(Isa::best(), Precision::F32x3)?)?;
-    Ok(NetworkCheckpoint::from_parts(card, &bytes, &architecture, ComputeDevice::Cpu)?)
+    let checkpoint = NetworkCheckpoint::from_parts(card, &bytes, &architecture()?, ComputeDevice::Cpu)?;
+    Ok(Generator::new(checkpoint, &Engine::new(Isa::best(), Precision::F32x3)?)?)
 }
 
 /// Voxels, columns fastest, and `[rows, columns, slices]`.

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let load = || -> Result<(NetworkWeights, Sizes), Box<dyn Error>> {
         let dict = StateDict::load(weights, None)?;
         let hyper = architecture()?.check(&dict)?;
-        let sizes = Sizes { blocks: hyper.size("blocks")?, cbam: hyper.flag("cbam") };
+        let sizes = Sizes::of(&hyper)?;
         Ok((NetworkWeights::new(dict, ComputeDevice::Cpu)?, sizes))
     };
     let none = Calibration::new();

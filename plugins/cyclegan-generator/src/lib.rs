@@ -92,10 +92,7 @@ impl Generator {
                 )));
             }
         };
-        let sizes = Sizes {
-            blocks: checkpoint.hyper.size("blocks").map_err(|error| bad(&error))?,
-            cbam: checkpoint.hyper.flag("cbam"),
-        };
+        let sizes = Sizes::of(&checkpoint.hyper).map_err(|error| bad(&error))?;
         let calibration = match (engine.precision(), checkpoint.card.run.int8) {
             (Precision::Int8, Some(settings)) => settings.activations,
             (Precision::Int8, None) => return Err(Error::bad_params("card: without `[run.int8]` there is no int8")),
@@ -156,6 +153,17 @@ impl Generator {
                 Err(Error::internal(format!("network: {bad} of {} output pixels are NaN or infinite", output.len())))
             }
         }
+    }
+
+    /// What `int8` needs to know of the layers, measured on one slice as [`Generator::slice`] takes it.
+    ///
+    /// # Errors
+    /// If the slice does not fit the network.
+    #[cfg(not(feature = "cuda"))]
+    pub fn calibrate(&self, image: &[f32], masks: &[&[u8]], size: [usize; 2]) -> Result<Calibration> {
+        let slice = self.size.enter(image, masks, size);
+        let measured = slice.and_then(|slice| self.network.calibrate(&slice));
+        measured.map_err(|error| Error::internal(format!("network: {error}")))
     }
 
     /// Bytes the network holds besides its input and output while it works on a slice of `size`: packed weights, and

@@ -13,6 +13,7 @@ use gantry_neural::{
     Blocked, Cells, Conv, ConvConfig, Edge, Engine, Entry, Finish, Kind, NetworkWeights, Shape, Statistics, pixel_gate,
     whole_network,
 };
+use gantry_weights::Hyper;
 use rayon::prelude::*;
 
 /// Added to the variance by every instance normalisation.
@@ -27,6 +28,16 @@ pub struct Sizes {
     pub blocks: usize,
     /// Whether residual blocks have attention.
     pub cbam: bool,
+}
+
+impl Sizes {
+    /// Those that an architecture read off the weights.
+    ///
+    /// # Errors
+    /// If the architecture is not a generator's.
+    pub fn of(hyper: &Hyper) -> gantry_weights::Result<Self> {
+        Ok(Self { blocks: hyper.size("blocks")?, cbam: hyper.flag("cbam") })
+    }
 }
 
 /// For `int8`: the largest absolute value of each convolution's input, by the layer's key (`model.10.block.1`).

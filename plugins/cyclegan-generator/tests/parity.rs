@@ -3,38 +3,22 @@
 #[allow(dead_code)]
 mod fixture;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use cyclegan_generator::architecture;
 use cyclegan_generator::network::{Calibration, DucosyGenerator, Sizes};
-use fixture::{TOLERANCE, array, engine, folder, max_error, recipe, uniform};
+use fixture::{TOLERANCE, agree, array, engine, folder, max_error, parts, recipe, tensor, uniform, values};
 use gantry_neural::{ComputeDevice, NetworkWeights};
 use gantry_tests::fixture::Array;
 use gantry_weights::StateDict;
 
 fn network(dict: StateDict) -> DucosyGenerator {
-    let hyper = architecture().unwrap().check(&dict).unwrap();
-    let sizes = Sizes { blocks: hyper.size("blocks").unwrap(), cbam: hyper.flag("cbam") };
-    let weights = NetworkWeights::new(dict, ComputeDevice::Cpu).unwrap();
+    let (weights, sizes) = parts(dict);
     DucosyGenerator::new(&engine(), weights, sizes, &Calibration::new()).unwrap()
-}
-
-fn tensor(array: Array<f32>) -> Tensor {
-    Tensor::from_vec(array.data, array.shape, &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn forward(network: &DucosyGenerator, input: Array<f32>) -> Array<f32> {
     let out = network.forward(&tensor(input), &mut |_, _, _| Ok(())).unwrap();
     Array { shape: out.dims().to_vec(), data: values(&out) }
-}
-
-fn agree(name: &str, got: Array<f32>, expected: Array<f32>) {
-    assert_eq!(got.shape, expected.shape, "{name}");
-    let worst = max_error(name, &got.data, &expected.data);
-    assert!(worst <= TOLERANCE, "{name}: {worst:e} > {TOLERANCE:e}");
 }
 
 #[test]

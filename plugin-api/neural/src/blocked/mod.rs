@@ -25,8 +25,9 @@ pub use statistics::Statistics;
 pub(crate) use statistics::{Partial, rows_partial};
 
 use crate::kernels::LANES;
-use buffer::{Buffer, Store};
+use buffer::{Buffer, Store, Target};
 use candle_core::{Result, bail};
+use rayon::prelude::*;
 
 /// Widest border of a layer, in pixels.
 pub(crate) const MOST_PADDING: usize = 100;
@@ -79,6 +80,25 @@ impl Blocked {
     pub(crate) fn take(store: &Store, shape: Shape) -> Self {
         let bytes = shape.pictures * shape.blocks() * shape.pixels() * LANES * 4;
         Self { shape, data: store.take(bytes), statistics: None }
+    }
+
+    /// Blocks of `shape` that `task(picture, number, memory)` writes, `tasks` of them to a picture, side by side. Each gives
+    /// the statistics of what it wrote, one part per block, or nothing where they are not wanted.
+    pub(crate) fn by_tasks(
+        store: &Store,
+        shape: Shape,
+        tasks: usize,
+        statistics: bool,
+        task: impl Fn(usize, usize, Target<f32>) -> Vec<Partial> + Sync,
+    ) -> Self {
+        let mut blocked = Self::take(store, shape);
+        let memory = Target(blocked.data.as_mut_ptr().cast::<f32>());
+        let parts: Vec<Vec<Partial>> =
+            (0..shape.pictures * tasks).into_par_iter().map(|at| task(at / tasks, at % tasks, memory)).collect();
+        if statistics {
+            blocked.statistics = Some(Statistics::merge(&parts.concat(), shape.pictures, shape.blocks()));
+        }
+        blocked
     }
 
     /// Its shape.

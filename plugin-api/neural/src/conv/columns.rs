@@ -5,12 +5,10 @@ use super::direct::Direct;
 use super::packed::{Dense, Packed};
 use super::phases::Phases;
 use super::{ConvConfig, Kind};
-use crate::blocked::buffer::Target;
-use crate::blocked::{Blocked, Cells, Entry, Shape, Statistics, rows_partial};
+use crate::blocked::{Blocked, Cells, Entry, Shape, rows_partial};
 use crate::engine::Engine;
 use crate::kernels::LANES;
 use candle_core::Result;
-use rayon::prelude::*;
 
 /// A convolution of kernel `[kD, kH, kW]` as one of `[kD, kH, 1]` with `kW` times the outputs.
 pub(super) struct Columns {
@@ -52,32 +50,25 @@ impl Columns {
         let wide = out.size[2] + self.width - 1;
         let partial = Shape { channels: self.outputs * self.width, size: [out.size[0], out.size[1], wide], ..out };
         let partial = self.direct.forward(engine, inputs, partial, false);
-        let mut blocked = Blocked::take(engine.store(), out);
-        let target = Target(blocked.data.as_mut_ptr().cast::<f32>());
         let rows = out.size[0] * out.size[1];
-        let parts: Vec<_> = (0..out.pictures * rows)
-            .into_par_iter()
-            .with_min_len(8)
-            .map(|row| {
-                let from = &partial.data.as_f32()[row * wide * LANES..(row + 1) * wide * LANES];
-                // SAFETY: every iteration owns one row.
-                let to = unsafe {
-                    std::slice::from_raw_parts_mut(target.at(row * out.size[2] * LANES), out.size[2] * LANES)
-                };
-                to.fill(0.0);
-                for (x, to) in to.chunks_exact_mut(LANES).enumerate() {
-                    for (output, to) in to.iter_mut().enumerate().take(self.outputs) {
-                        let column = |k: usize| from[(x + k) * LANES + k * self.outputs + output];
-                        *to = (0..self.width).map(column).sum::<f32>() + bias[output];
-                    }
+        Blocked::by_tasks(engine.store(), out, rows, statistics, |picture, row, target| {
+            let row = picture * rows + row;
+            let from = &partial.data.as_f32()[row * wide * LANES..(row + 1) * wide * LANES];
+            // SAFETY: every iteration owns one row.
+            let to =
+                unsafe { std::slice::from_raw_parts_mut(target.at(row * out.size[2] * LANES), out.size[2] * LANES) };
+            to.fill(0.0);
+            for (x, to) in to.chunks_exact_mut(LANES).enumerate() {
+                for (output, to) in to.iter_mut().enumerate().take(self.outputs) {
+                    let column = |k: usize| from[(x + k) * LANES + k * self.outputs + output];
+                    *to = (0..self.width).map(column).sum::<f32>() + bias[output];
                 }
-                // SAFETY: the row written above.
-                unsafe { rows_partial(engine.isa(), to.as_ptr(), usize::from(statistics), 0, out.size[2]) }
-            })
-            .collect();
-        if statistics {
-            blocked.statistics = Some(Statistics::merge(&parts, out.pictures, 1));
-        }
-        blocked
+            }
+            if !statistics {
+                return Vec::new();
+            }
+            // SAFETY: the row written above.
+            vec![unsafe { rows_partial(engine.isa(), to.as_ptr(), 1, 0, out.size[2]) }]
+        })
     }
 }

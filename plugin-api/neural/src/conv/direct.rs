@@ -3,10 +3,9 @@
 use super::packed::{Packed, block_offset};
 use super::phases::Phases;
 use crate::blocked::buffer::Target;
-use crate::blocked::{Blocked, Cells, Partial, Shape, Statistics, rows_partial};
+use crate::blocked::{Blocked, Cells, Partial, Shape, rows_partial};
 use crate::engine::Engine;
 use crate::kernels::{Block, CELL, Element, Kernel, LANES, PANELS, Step, runs};
-use rayon::prelude::*;
 
 /// Phases with their packed weights.
 pub(super) struct Direct {
@@ -37,26 +36,16 @@ impl Direct {
 
     /// Convolves into new blocks of `out` and gathers their statistics if asked to.
     pub(super) fn forward(&self, engine: &Engine, inputs: &[&Cells], out: Shape, statistics: bool) -> Blocked {
-        let mut blocked = Blocked::take(engine.store(), out);
-        let target = Target(blocked.data.as_mut_ptr().cast::<f32>());
         let lattice: [usize; 3] = std::array::from_fn(|axis| out.size[axis].div_ceil(self.phases.step[axis]));
         let rows = lattice[0] * lattice[1];
         let each = rows_per_task(rows);
         let tasks = rows.div_ceil(each);
         let tables: Vec<_> = (0..out.pictures).map(|picture| self.tables(inputs, picture)).collect();
-        let parts: Vec<Vec<Partial>> = (0..out.pictures * tasks)
-            .into_par_iter()
-            .map(|at| {
-                let (picture, task) = (at / tasks, at % tasks);
-                let part = Rows { picture, first: task * each, count: each.min(rows - task * each) };
-                self.task(engine, &tables[picture], inputs, out, &part, target);
-                if statistics { self.partials(engine, out, lattice, &part, target) } else { Vec::new() }
-            })
-            .collect();
-        if statistics {
-            blocked.statistics = Some(Statistics::merge(&parts.concat(), out.pictures, out.blocks()));
-        }
-        blocked
+        Blocked::by_tasks(engine.store(), out, tasks, statistics, |picture, task, target| {
+            let part = Rows { picture, first: task * each, count: each.min(rows - task * each) };
+            self.task(engine, &tables[picture], inputs, out, &part, target);
+            if statistics { self.partials(engine, out, lattice, &part, target) } else { Vec::new() }
+        })
     }
 
     /// For each phase and each width of a set, the steps over the cells of a picture.

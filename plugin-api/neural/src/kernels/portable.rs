@@ -1,5 +1,6 @@
 //! The inner product in plain Rust, for every target.
 
+use super::lanes::widened;
 use super::{Block, CELL, Element, Kernel, LANES};
 
 const MOST: usize = 8;
@@ -16,10 +17,6 @@ trait Product {
 struct Single;
 struct Brain;
 struct Byte;
-
-fn widened(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
 
 impl Product for Single {
     type Sum = f32;

@@ -14,7 +14,7 @@ mod transforms;
 use super::direct::{Direct, Rows};
 use super::packed::{Dense, Packed, block_offset};
 use crate::blocked::buffer::{Buffer, Target};
-use crate::blocked::{Blocked, Cells, Entry, Partial, Shape, Statistics, rows_partial};
+use crate::blocked::{Blocked, Cells, Entry, Partial, Shape, rows_partial};
 use crate::engine::Engine;
 use crate::kernels::{Block, CELL, Element, Kernel, LANES, PANELS, Step, runs};
 use rayon::prelude::*;
@@ -167,40 +167,30 @@ impl Winograd {
         if groups * rows * chunk.columns < FEW {
             return self.direct.forward(engine, inputs, out, statistics);
         }
-        let mut blocked = Blocked::take(engine.store(), out);
-        let target = Target(blocked.data.as_mut_ptr().cast::<f32>());
         let across = rows.div_ceil(chunk.rows);
         let tasks = groups.div_ceil(chunk.groups) * across;
         let spread = out.pictures * tasks < MANY;
-        let parts: Vec<Vec<Partial>> = (0..out.pictures * tasks)
-            .into_par_iter()
-            .map(|at| {
-                let (picture, task) = (at / tasks, at % tasks);
-                let (group, row) = (task / across * chunk.groups, task % across * chunk.rows);
-                let part = Part {
-                    picture,
-                    group,
-                    groups: chunk.groups.min(groups - group),
-                    row,
-                    rows: chunk.rows.min(rows - row),
-                    columns: chunk.columns,
-                    planes: chunk.planes,
-                    spread,
-                };
-                self.task(engine, inputs, out, bias, &part, target);
-                let parts = partials(engine, out, &part, target);
-                let finite = |part: &Partial| part.mean.iter().all(|mean| mean.is_finite());
-                if parts.iter().all(finite) {
-                    return if statistics { parts } else { Vec::new() };
-                }
-                self.directly(engine, inputs, out, &part, target);
-                if statistics { partials(engine, out, &part, target) } else { Vec::new() }
-            })
-            .collect();
-        if statistics {
-            blocked.statistics = Some(Statistics::merge(&parts.concat(), out.pictures, out.blocks()));
-        }
-        blocked
+        Blocked::by_tasks(engine.store(), out, tasks, statistics, |picture, task, target| {
+            let (group, row) = (task / across * chunk.groups, task % across * chunk.rows);
+            let part = Part {
+                picture,
+                group,
+                groups: chunk.groups.min(groups - group),
+                row,
+                rows: chunk.rows.min(rows - row),
+                columns: chunk.columns,
+                planes: chunk.planes,
+                spread,
+            };
+            self.task(engine, inputs, out, bias, &part, target);
+            let parts = partials(engine, out, &part, target);
+            let finite = |part: &Partial| part.mean.iter().all(|mean| mean.is_finite());
+            if parts.iter().all(finite) {
+                return if statistics { parts } else { Vec::new() };
+            }
+            self.directly(engine, inputs, out, &part, target);
+            if statistics { partials(engine, out, &part, target) } else { Vec::new() }
+        })
     }
 
     /// One chunk: tiles in, products at every point, tiles out.
