@@ -72,7 +72,8 @@ fn tree(name: &str) -> BTreeSet<&'static str> {
     seen.into_iter().map(|id| names[id]).collect()
 }
 
-/// `gantry-abi <- gantry-plugin <- gantry-neural <- plugins/*`, `gantry-weights <- gantry-neural, host`,
+/// `gantry-abi <- gantry-plugin <- gantry-neural <- gantry-nnunet <- plugins/*`, `gantry-weights <- gantry-neural, host`,
+/// `gantry-volume <- gantry-nnunet, plugins/*`,
 /// `gantry-abi, gantry-plugin <- host`. Plugins see neither the host nor each other; nobody but the tests sees the host.
 #[test]
 fn crates_depend_only_in_the_stated_direction() {
@@ -82,15 +83,18 @@ fn crates_depend_only_in_the_stated_direction() {
     for (name, package) in &members {
         let permitted: &[&str] = match *name {
             // The emulator of instructions serves tests alone and knows nothing of the rest.
-            "gantry-abi" | "gantry-weights" | "gantry-amx-emulator" => &[],
+            "gantry-abi" | "gantry-weights" | "gantry-volume" | "gantry-amx-emulator" => &[],
             "gantry-plugin" => &["gantry-abi"],
             "gantry-neural" => &["gantry-abi", "gantry-plugin", "gantry-weights"],
+            "gantry-nnunet" => &["gantry-neural", "gantry-plugin", "gantry-volume", "gantry-weights"],
             "gantry-host" | "gantry-tests" => &["gantry-abi", "gantry-plugin", "gantry-weights"],
             // Measures a network of a plugin from outside, without the host.
             "gantry-inference-bench" => {
                 &["cyclegan-generator", "gantry-neural", "gantry-plugin", "gantry-tests", "gantry-weights"]
             }
-            plugin if plugins.contains(plugin) => &["gantry-abi", "gantry-plugin", "gantry-weights", "gantry-neural"],
+            plugin if plugins.contains(plugin) => {
+                &["gantry-abi", "gantry-plugin", "gantry-weights", "gantry-volume", "gantry-neural", "gantry-nnunet"]
+            }
             other => panic!("the dependency rule says nothing about crate `{other}`"),
         };
         for dependency in shipped(package).into_iter().filter(|d| members.contains_key(d)) {
@@ -121,7 +125,7 @@ fn packages_live_where_they_belong() {
         ("abi_stable", &["gantry-abi"]),
         ("inventory", &["gantry-plugin", "gantry-host"]),
         ("clap", &["gantry-host"]),
-        ("candle-core", &["gantry-neural", "cyclegan-generator"]),
+        ("candle-core", &["gantry-neural", "gantry-nnunet", "cyclegan-generator"]),
         ("dicom-object", &["gantry-host", "anonymizer"]),
     ];
     for (package, homes) in homes {

@@ -1,0 +1,2 @@
+//! Volumes on their grids: resampling, orientation, components, morphology.
+#![forbid(unsafe_code)]

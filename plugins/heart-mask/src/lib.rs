@@ -1,0 +1,2 @@
+//! The stages `heart-mask` and `nnunet-segmenter`.
+#![forbid(unsafe_code)]

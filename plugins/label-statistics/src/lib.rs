@@ -1,0 +1,2 @@
+//! The stage `label-statistics`.
+#![forbid(unsafe_code)]
