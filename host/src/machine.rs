@@ -25,9 +25,17 @@ pub fn features() -> Vec<&'static str> {
 /// Bytes of memory: total and available; 0 where the system does not say.
 pub fn memory() -> (u64, u64) {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find_map(|l| l.strip_prefix(name));
-        line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    (field("MemTotal:"), field("MemAvailable:"))
+    (kilobytes(&info, "MemTotal:"), kilobytes(&info, "MemAvailable:"))
+}
+
+/// Resident memory of this process in bytes: now, and at its most so far; 0 where the system does not say.
+pub fn resident() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    (kilobytes(&status, "VmRSS:"), kilobytes(&status, "VmHWM:"))
+}
+
+/// The field `name` of a document of `/proc`, in bytes.
+fn kilobytes(document: &str, name: &str) -> u64 {
+    let line = document.lines().find_map(|l| l.strip_prefix(name));
+    line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }

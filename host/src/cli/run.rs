@@ -168,14 +168,18 @@ pub fn execute(
 }
 
 fn finished(summary: Summary, output: &Path) -> Reply {
-    let Summary { done, kept, failed, quarantined } = summary;
+    let Summary { done, kept, failed, quarantined, peak_bytes: (expected, measured) } = summary;
     let mut parts = vec![format!("{done} done")];
     for (count, word) in [(kept, "done before"), (failed, "failed"), (quarantined, "quarantined")] {
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }
     }
-    let stdout = format!("{}: {}\n", output.display(), parts.join(", "));
+    let memory = match measured {
+        0 => String::new(),
+        _ => format!("; memory at its most {} MB, {} MB expected", measured / 1_000_000, expected / 1_000_000),
+    };
+    let stdout = format!("{}: {}{memory}\n", output.display(), parts.join(", "));
     Reply { stdout, stderr: String::new(), code: u8::from(failed + quarantined > 0) }
 }
 

@@ -2,6 +2,7 @@
 //! of a fused segment are driven stands in `lanes`.
 
 mod lanes;
+mod memory;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct NodeFigures {
     pub seconds: f64,
     /// Bytes of voxel buffers alive at the node's worst moment.
     pub peak_bytes: u64,
+    /// Bytes the stage said it would hold of its own, weights included, when it saw the case's geometry.
+    #[serde(default)]
+    pub own_bytes: u64,
     /// Slices the node walked; 0 where it walks none.
     #[serde(default)]
     pub slices: u64,
@@ -54,6 +58,18 @@ pub struct CaseRun<'a> {
     /// Nodes whose `begin` was OK and whose `end` is owed.
     open: Vec<usize>,
     figures: Mutex<Vec<NodeFigures>>,
+    /// The most that any segment so far was expected to bring the process to.
+    expected_bytes: u64,
+}
+
+/// What a case leaves behind.
+pub struct CaseDone {
+    /// Its files, not yet synced.
+    pub files: SinkFiles,
+    /// Figures by node.
+    pub nodes: BTreeMap<String, NodeFigures>,
+    /// The memory it was expected to need at its worst moment, bytes of the whole process.
+    pub expected_bytes: u64,
 }
 
 /// Node, output, element.
@@ -123,6 +139,7 @@ impl<'a> CaseRun<'a> {
             edges: vec![Vec::new(); count],
             open: Vec::new(),
             figures: Mutex::new(vec![NodeFigures::default(); count]),
+            expected_bytes: 0,
         }
     }
 
@@ -130,7 +147,7 @@ impl<'a> CaseRun<'a> {
     ///
     /// # Errors
     /// The first failure; every opened stage has then been told that the case is abandoned.
-    pub fn run(mut self) -> Result<(SinkFiles, BTreeMap<String, NodeFigures>), Failure> {
+    pub fn run(mut self) -> Result<CaseDone, Failure> {
         for s in 0..self.plan.segments.len() {
             if let Err(failure) = self.segment(s) {
                 self.abandon();
@@ -139,8 +156,9 @@ impl<'a> CaseRun<'a> {
         }
         self.context.pulse.enter(0, super::pulse::IDLE);
         let figures = self.figures.into_inner().unwrap_or_else(|e| e.into_inner());
-        let named = self.plan.graph.nodes.iter().zip(figures).map(|(n, f)| (n.id.clone(), f)).collect();
-        Ok((self.files.into_inner().unwrap_or_else(|e| e.into_inner()), named))
+        let nodes = self.plan.graph.nodes.iter().zip(figures).map(|(n, f)| (n.id.clone(), f)).collect();
+        let files = self.files.into_inner().unwrap_or_else(|e| e.into_inner());
+        Ok(CaseDone { files, nodes, expected_bytes: self.expected_bytes })
     }
 
     /// Refuses to go on where the run was interrupted.
@@ -166,6 +184,7 @@ impl<'a> CaseRun<'a> {
         for &n in &segment.nodes {
             halo = self.begin(n)?;
         }
+        self.expect_memory(segment)?;
         if segment.fused {
             self.slices(segment)?;
         } else {
@@ -377,7 +396,14 @@ impl<'a> CaseRun<'a> {
             opening::settle(node, o, &mut planned[o][e], opened, cell).map_err(|f| f.at(&node.id))?;
         }
         self.edges[n] = planned;
-        self.note(n, |f| f.slices = self.depth(n).unwrap_or(0) as u64);
+        let slices = self.depth(n).unwrap_or(0);
+        let at_once =
+            if self.node(n).entry.spec.scope == crate::registry::Scope::Slice { self.plan.batch } else { slices };
+        let own_bytes = needs.host_bytes_per_slice.saturating_mul(at_once.min(slices) as u64);
+        self.note(n, |f| {
+            f.slices = slices as u64;
+            f.own_bytes = needs.host_bytes.saturating_add(own_bytes);
+        });
         self.publish(n, result.emitted)?;
         self.proved(n)?;
         if needs.halo_below > declared.0 || needs.halo_above > declared.1 {

@@ -47,6 +47,8 @@ pub struct CaseContext<'a> {
     pub threads: usize,
     /// Bytes a stage may hold of its own; 0: unknown.
     pub host_budget: u64,
+    /// Bytes the whole worker may hold; `None`: unknown.
+    pub memory_limit: Option<u64>,
     /// Set when the run is interrupted.
     pub cancel: &'a AtomicBool,
     /// Proof of life for the supervisor.

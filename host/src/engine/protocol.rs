@@ -86,6 +86,8 @@ pub struct PrepareOrder {
     pub private: PathBuf,
     /// Pulse file.
     pub pulse: PathBuf,
+    /// Bytes the worker may hold; `None`: unknown.
+    pub memory_limit: Option<u64>,
     /// Seed of the run.
     pub seed: u64,
     /// Run time, RFC 3339.
@@ -160,6 +162,9 @@ pub struct Completion {
     pub nodes: BTreeMap<String, NodeFigures>,
     /// Warnings.
     pub warnings: Vec<Warning>,
+    /// The memory the case was expected to need at its worst moment, bytes of the whole worker; 0 in older journals.
+    #[serde(default)]
+    pub expected_peak_bytes: u64,
     /// Largest resident memory of the worker so far, bytes.
     pub peak_rss_bytes: u64,
     /// From the case's first byte read to its last byte on the disk; 0 in journals of older versions.

@@ -46,6 +46,8 @@ struct CaseEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    expected_peak_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [super::node::Warning],
@@ -122,6 +124,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
         reason: None,
         nodes: None,
         seconds: None,
+        expected_peak_bytes: None,
         peak_rss_bytes: None,
         warnings: &[],
         outputs: Vec::new(),
@@ -131,6 +134,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
             status: "done",
             nodes: Some(&completion.nodes),
             seconds: Some(completion.seconds),
+            expected_peak_bytes: Some(completion.expected_peak_bytes),
             peak_rss_bytes: Some(completion.peak_rss_bytes),
             warnings: &completion.warnings,
             outputs: completion

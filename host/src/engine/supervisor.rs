@@ -71,6 +71,8 @@ pub struct Summary {
     pub failed: usize,
     /// Cases quarantined.
     pub quarantined: usize,
+    /// Memory of the worker at the worst moment of the cases finished now, bytes: expected before, and measured.
+    pub peak_bytes: (u64, u64),
 }
 
 /// What is told to whoever watches.
@@ -172,6 +174,7 @@ pub fn run(
         plugins: planned.plugins.clone(),
         private: private.path().to_owned(),
         pulse: PathBuf::new(),
+        memory_limit: options.memory_limit,
         seed: options.seed,
         run_time,
     };
@@ -585,6 +588,9 @@ impl<'a> Ledger<'a> {
 
     fn finished(&mut self, case: &Case, completion: Completion) -> Result<(), RunError> {
         self.output.commit(&case.name).map_err(|e| environment("moving a finished case into place", &e))?;
+        let (expected, measured) = &mut self.summary.peak_bytes;
+        *expected = completion.expected_peak_bytes.max(*expected);
+        *measured = completion.peak_rss_bytes.max(*measured);
         let record = Record::CaseFinished {
             case: case.name.clone(),
             digest: case.digest.clone(),

@@ -13,7 +13,7 @@ use std::time::Instant;
 use gantry_abi::v1::{self, status};
 use serde_json::json;
 
-use super::case::CaseRun;
+use super::case::{CaseDone, CaseRun};
 use super::devices::{Found, Refusal, try_library};
 use super::failure::Failure;
 use super::kernels::Kernels;
@@ -233,6 +233,7 @@ impl Ready {
             run_seed: order.seed,
             threads: plan.threads,
             host_budget: 0,
+            memory_limit: order.memory_limit,
             cancel,
             pulse: &pulse,
             services: &services,
@@ -283,24 +284,26 @@ impl Ready {
             run_seed: self.order.seed,
             threads: self.plan.threads,
             host_budget: 0,
+            memory_limit: self.order.memory_limit,
             cancel,
             pulse: &self.pulse,
             services: &services,
             warnings: &warnings,
         };
         let done = CaseRun::new(&self.plan, &self.live, &context, &self.pool, &case.staging).run();
-        let done = done.and_then(|(files, nodes)| Ok((files.sync()?, nodes)));
+        let done =
+            done.and_then(|CaseDone { files, nodes, expected_bytes }| Ok((files.sync()?, nodes, expected_bytes)));
         let done = done.and_then(|done| match cancel.load(Ordering::Relaxed) {
             true => Err(Failure::from_status(status::CANCELLED, None)),
             false => Ok(done),
         });
         let result = match done {
-            Ok((outputs, mut nodes)) => {
+            Ok((outputs, mut nodes, expected_bytes)) => {
                 let told = self.kernels.lock().unwrap_or_else(|e| e.into_inner());
                 for (node, figures) in &mut nodes {
                     figures.kernels = told.get(node).cloned();
                 }
-                Ok((outputs, nodes))
+                Ok((outputs, nodes, expected_bytes))
             }
             Err(failure) => {
                 // After INTERNAL an instance is in an unknown state: it is made anew before the next case.
@@ -319,12 +322,13 @@ impl Ready {
         let place = |id: &str| self.plan.graph.nodes.iter().position(|n| n.id == id);
         warnings.sort_by_key(|w| place(&w.node));
         match result {
-            Ok((outputs, nodes)) => Reply::Finished(Box::new(Completion {
+            Ok((outputs, nodes, expected_peak_bytes)) => Reply::Finished(Box::new(Completion {
                 case_no: case.case_no,
                 outputs,
                 nodes,
                 warnings,
-                peak_rss_bytes: peak_rss_bytes(),
+                expected_peak_bytes,
+                peak_rss_bytes: crate::machine::resident().1,
                 seconds: started.elapsed().as_secs_f64(),
             })),
             Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
@@ -338,11 +342,4 @@ fn card_copies(private: &Path) -> std::io::Result<PathBuf> {
     let folder = private.join(".cuda");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     Ok(folder)
-}
-
-/// Largest resident memory of this process so far; 0 where the system does not say.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
