@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::architecture::{Architecture, Hyper};
+use crate::architecture::{Architecture, Expected, Hyper};
 use crate::error::{Error, Result, printable};
 use crate::state::StateDict;
 
@@ -40,7 +40,8 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    fn is_empty(&self) -> bool {
+    /// Whether there is no difference.
+    pub(crate) fn is_empty(&self) -> bool {
         self.undetermined.is_none()
             && self.missing.is_empty()
             && self.unexpected.is_empty()
@@ -83,6 +84,43 @@ fn list(f: &mut std::fmt::Formatter<'_>, title: &str, items: &[String]) -> std::
     Ok(())
 }
 
+/// All differences between a state dict and the tensors expected: missing, superfluous and mis-shaped ones, integers where
+/// floating-point numbers belong and the other way round, and values that are NaN or infinite.
+pub(crate) fn compare(architecture: &str, expected: &[Expected], dict: &StateDict) -> Mismatch {
+    let mut mismatch = Mismatch { architecture: architecture.to_owned(), ..Mismatch::default() };
+    for e in expected {
+        let Some(tensor) = dict.get(&e.key) else {
+            mismatch.missing.push(e.key.clone());
+            continue;
+        };
+        if tensor.shape() != e.shape {
+            mismatch.misshaped.push(Misshaped {
+                key: e.key.clone(),
+                expected: format!("{:?}", e.shape),
+                found: format!("{:?}", tensor.shape()),
+            });
+        } else if tensor.dtype().is_float() == e.integer {
+            let kind = if e.integer { "whole numbers" } else { "floating-point numbers" };
+            mismatch.misshaped.push(Misshaped {
+                key: e.key.clone(),
+                expected: kind.to_owned(),
+                found: tensor.dtype().to_string(),
+            });
+        }
+    }
+    let known: HashSet<&str> = expected.iter().map(|e| e.key.as_str()).collect();
+    for (key, tensor) in dict.iter() {
+        if !known.contains(key) {
+            mismatch.unexpected.push(key.to_owned());
+        }
+        let bad = tensor.count_non_finite();
+        if bad > 0 {
+            mismatch.not_finite.push((key.to_owned(), bad));
+        }
+    }
+    mismatch
+}
+
 impl Architecture {
     /// Reads the sizes of the network off its weights, without checking that the weights are complete.
     ///
@@ -106,38 +144,7 @@ impl Architecture {
     /// [`Error::Mismatch`] with all differences; [`Error::Architecture`] if the document itself does not work out.
     pub fn check(&self, dict: &StateDict) -> Result<Hyper> {
         let hyper = self.infer(dict)?;
-        let expected = self.expected(&hyper)?;
-        let mut mismatch = Mismatch { architecture: self.name().to_owned(), ..Mismatch::default() };
-        for e in &expected {
-            let Some(tensor) = dict.get(&e.key) else {
-                mismatch.missing.push(e.key.clone());
-                continue;
-            };
-            if tensor.shape() != e.shape {
-                mismatch.misshaped.push(Misshaped {
-                    key: e.key.clone(),
-                    expected: format!("{:?}", e.shape),
-                    found: format!("{:?}", tensor.shape()),
-                });
-            } else if tensor.dtype().is_float() == e.integer {
-                let kind = if e.integer { "whole numbers" } else { "floating-point numbers" };
-                mismatch.misshaped.push(Misshaped {
-                    key: e.key.clone(),
-                    expected: kind.to_owned(),
-                    found: tensor.dtype().to_string(),
-                });
-            }
-        }
-        let known: HashSet<&str> = expected.iter().map(|e| e.key.as_str()).collect();
-        for (key, tensor) in dict.iter() {
-            if !known.contains(key) {
-                mismatch.unexpected.push(key.to_owned());
-            }
-            let bad = tensor.count_non_finite();
-            if bad > 0 {
-                mismatch.not_finite.push((key.to_owned(), bad));
-            }
-        }
+        let mut mismatch = compare(self.name(), &self.expected(&hyper)?, dict);
         if mismatch.is_empty() {
             return Ok(hyper);
         }

@@ -4,6 +4,7 @@
 //! * [`Architecture`] says, as data, which tensors a network has; it reads the sizes of a network off its weights and
 //!   refuses a checkpoint with a missing, superfluous or mis-shaped tensor, or a value that is not finite.
 //! * [`Card`] is `card.toml`, the document beside the weights; [`Checkpoint::install`] writes both at once.
+//! * [`nnunet`] reads the models of nnU-Net v2: plans, data set, trainer's checkpoint.
 //!
 //! Nothing here knows Candle, a plugin or the host.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ mod checkpoint;
 mod error;
 mod expression;
 mod legacy;
+pub mod nnunet;
 mod pattern;
 mod pickle;
 mod pickle_global;

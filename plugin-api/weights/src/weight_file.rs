@@ -77,6 +77,11 @@ impl WeightFile {
         Ok(Self { bytes, format })
     }
 
+    /// The content.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The format found.
     pub fn format(&self) -> Format {
         self.format
@@ -248,7 +253,6 @@ fn load_part(pickle: &Pickle, storages: &mut dyn Storages, part: Option<&str>, f
     }
     let [chosen] = candidates.as_slice() else { return Err(wrong(&candidates)) };
     let mut wanted: Vec<(&str, &TensorRef)> = Vec::with_capacity(chosen.tensors);
-    let mut total = 0u64;
     for &(k, v) in chosen.pairs {
         let Value::Str(key) = pickle.get(k) else {
             let what = pickle.get(k).describe();
@@ -262,17 +266,29 @@ fn load_part(pickle: &Pickle, storages: &mut dyn Storages, part: Option<&str>, f
                 printable(key)
             )));
         };
+        wanted.push((key, tensor));
+    }
+    load_tensors(&chosen.name, &wanted, storages, file_bytes)
+}
+
+/// Reads these tensors of part `part`, after proving that they lie inside their storages and are not an attack on memory.
+pub(crate) fn load_tensors(
+    part: &str,
+    wanted: &[(&str, &TensorRef)],
+    storages: &mut dyn Storages,
+    file_bytes: u64,
+) -> Result<StateDict> {
+    let mut total = 0u64;
+    for &(key, tensor) in wanted {
         let bytes = byte_count(tensor).map_err(|e| of_tensor(key, e))?;
         total = total.saturating_add(bytes as u64);
         if total > file_bytes.saturating_mul(MAX_EXPANSION) {
             return Err(Error::Malformed(format!(
-                "part {}: its tensors would take more than {MAX_EXPANSION} times the file's {file_bytes} bytes",
-                chosen.name
+                "part {part}: its tensors would take more than {MAX_EXPANSION} times the file's {file_bytes} bytes"
             )));
         }
-        wanted.push((key, tensor));
     }
-    read_tensors(&wanted, storages)
+    read_tensors(wanted, storages)
 }
 
 /// Reads each storage once, and keeps it only while another tensor needs it.
