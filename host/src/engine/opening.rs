@@ -1,5 +1,6 @@
 //! Sizing a node's outputs when a case is opened: what the caps and the inputs already decide, and what `begin` said.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,7 +94,11 @@ fn edge<'e>(
     let channels = channels.unwrap_or_else(|| Arc::new(Names::new([spec.name.clone()])));
     let labels = match item_kind {
         kind::LABELS => Arc::new(match names("labels") {
-            Some(names) if !names.is_empty() => table(&names),
+            // What is carried along keeps its values, codes and colours; caps know names alone.
+            Some(names) if !names.is_empty() => match like.map(|l| &l.labels.rows) {
+                Some(rows) if named(rows).eq(names.iter().map(String::as_str)) => LabelTable::new(rows.clone()),
+                _ => table(&names),
+            },
             _ => like.map_or_else(|| LabelTable::binary(&spec.name), |l| LabelTable::new(l.labels.rows.clone())),
         }),
         _ => Arc::default(),
@@ -138,6 +143,11 @@ fn edge<'e>(
         bytes: Shared::default(),
         files: Shared::default(),
     })
+}
+
+/// The names of a label table, without the background.
+fn named(rows: &[LabelRow]) -> impl Iterator<Item = &str> {
+    rows.iter().filter(|r| r.value != 0).map(|r| r.name.as_str())
 }
 
 /// A label table from names: values 1, 2, … and 0 for the background.
@@ -262,7 +272,8 @@ pub fn halo(halo: &Halo, params: &serde_json::Map<String, serde_json::Value>) ->
 /// Takes over what `begin` left in an output, and refuses what cannot be a volume.
 ///
 /// # Errors
-/// `bad-geometry` and `bad-output`, before anything is allocated.
+/// `bad-geometry` and `bad-output` (a voxel type, channels or labels that break the caps' promise), before anything is
+/// allocated.
 pub fn settle(
     node: &Node,
     output: usize,
@@ -300,7 +311,9 @@ pub fn settle(
     }
     if edge.kind == kind::LABELS && !opened.labels.is_empty() {
         let rows = opened.labels.into_iter();
-        let rows = rows.map(|(value, name, scheme, code, rgba)| LabelRow { value, name, scheme, code, rgba }).collect();
+        let rows: Vec<LabelRow> =
+            rows.map(|(value, name, scheme, code, rgba)| LabelRow { value, name, scheme, code, rgba }).collect();
+        table_kept(&rows, &node.outputs[output].caps["labels"]).map_err(|why| wrong("bad-output", why))?;
         edge.labels = Arc::new(LabelTable::new(rows));
     }
     let geometry = written.get().map_err(|why| wrong("bad-geometry", why))?;
@@ -329,6 +342,39 @@ pub fn settle(
     }
     drop(maps);
     Ok(())
+}
+
+/// Refuses a label table that is ambiguous, or that has other names than the caps promise. Values are the stage's: caps
+/// promise names alone. The background (value 0) may be in the table or not, under any name.
+///
+/// # Errors
+/// In words.
+fn table_kept(rows: &[LabelRow], promised: &serde_json::Value) -> Result<(), String> {
+    let mut values = BTreeSet::new();
+    if let Some(twice) = rows.iter().find(|r| !values.insert(r.value)) {
+        return Err(format!("its label table has the value {} twice", twice.value));
+    }
+    let mut found = BTreeSet::new();
+    for row in rows.iter().filter(|r| r.value != 0) {
+        if row.name.is_empty() {
+            return Err(format!("its label table has no name for the value {}", row.value));
+        }
+        if !found.insert(row.name.as_str()) {
+            return Err(format!("its label table has the name `{}` twice", row.name));
+        }
+    }
+    let promised: BTreeSet<&str> = promised.as_array().into_iter().flatten().filter_map(|n| n.as_str()).collect();
+    if promised.is_empty() || promised == found {
+        return Ok(());
+    }
+    let list = |names: Vec<&&str>| names.iter().take(8).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let missing = list(promised.difference(&found).collect());
+    let more = list(found.difference(&promised).collect());
+    Err(match (missing.as_str(), more.as_str()) {
+        (missing, "") => format!("its label table lacks {missing}, which the caps promise"),
+        ("", more) => format!("its label table has {more}, which the caps do not promise"),
+        (missing, more) => format!("its label table has {more} where the caps promise {missing}"),
+    })
 }
 
 /// Refuses a geometry no volume can have.
@@ -493,5 +539,69 @@ mod tests {
             assert_eq!(failure.code, "bad-geometry");
         }
         assert_eq!(image.geometry.get().unwrap(), before, "what a stage writes into is a copy");
+    }
+
+    fn table_of(rows: &[(i64, &str)]) -> Vec<LabelRow> {
+        let row = |&(value, name): &(i64, &str)| LabelRow {
+            value,
+            name: name.to_owned(),
+            scheme: "SCT".to_owned(),
+            code: "80891009".to_owned(),
+            rgba: 0xff00_00ff,
+        };
+        rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_label_table_has_the_names_that_the_caps_promise() {
+        let promised = serde_json::json!(["heart", "aorta"]);
+        for kept in [
+            &[(51, "heart"), (52, "aorta")][..],
+            &[(0, "background"), (52, "aorta"), (51, "heart")],
+            &[(0, "anything"), (1, "heart"), (2, "aorta")],
+        ] {
+            table_kept(&table_of(kept), &promised).unwrap();
+        }
+        for (broken, word) in [
+            (&[(1, "heart")][..], "lacks `aorta`"),
+            (&[(1, "heart"), (2, "aorta"), (3, "liver")], "has `liver`, which"),
+            (&[(1, "heart"), (2, "liver")], "has `liver` where the caps promise `aorta`"),
+            (&[(1, "heart"), (1, "aorta")], "the value 1 twice"),
+            (&[(1, "heart"), (2, "heart"), (3, "aorta")], "the name `heart` twice"),
+            (&[(1, ""), (2, "aorta")], "no name for the value 1"),
+        ] {
+            let why = table_kept(&table_of(broken), &promised).unwrap_err();
+            assert!(why.contains(word), "{why}");
+        }
+        for free in [serde_json::json!("dynamic"), serde_json::json!([]), serde_json::Value::Null] {
+            table_kept(&table_of(&[(7, "liver")]), &free).unwrap();
+            assert!(table_kept(&table_of(&[(7, "liver"), (7, "heart")]), &free).is_err(), "ambiguous anywhere");
+        }
+    }
+
+    #[test]
+    fn codes_and_colours_set_in_begin_are_the_edges_and_follow_like() {
+        let graph = graph();
+        let node = |id: &str| graph.nodes.iter().find(|n| n.id == id).unwrap();
+        let (maker, relay) = (node("whole"), node("whole-back"));
+        let output = maker.outputs.iter().position(|o| o.port == "labels").unwrap();
+        let promised = maker.outputs[output].caps["labels"].as_array().unwrap();
+        let names: Vec<&str> = promised.iter().map(|n| n.as_str().unwrap()).collect();
+        let image = volume(kind::IMAGE, [4, 3, 2], 0.0);
+        let mut edge = Edge { kind: kind::LABELS, dtype: dtype::U8, ..image.clone() };
+        let opened = |names: &[&str]| {
+            let row =
+                |(i, n): (usize, &&str)| (i as i64 + 50, (*n).to_owned(), "SCT".into(), "1".into(), 0x01_02_03_ff);
+            Opened { labels: names.iter().enumerate().map(row).collect(), ..opened_as(&edge) }
+        };
+        let (right, wrong) = (opened(&names), opened(&["other"]));
+        settle(maker, output, &mut edge, right, &copied(&image.geometry).unwrap()).unwrap();
+        let row = edge.labels.rows[0].clone();
+        assert_eq!((row.value, row.name.as_str(), row.code.as_str(), row.rgba), (50, names[0], "1", 0x01_02_03_ff));
+        let reference = relay.inputs.iter().find(|i| i.port == "reference").unwrap().links[0].node;
+        let carried = outputs(relay, |link| Some(if link.node == reference { &image } else { &edge })).unwrap();
+        assert_eq!(carried[0][0].labels.rows, edge.labels.rows, "not values 1, 2, ... without codes");
+        let failure = settle(maker, output, &mut edge, wrong, &copied(&image.geometry).unwrap()).unwrap_err();
+        assert_eq!(failure.code, "bad-output");
     }
 }

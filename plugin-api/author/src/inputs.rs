@@ -3,6 +3,7 @@
 use gantry_abi::v1::{self, kind};
 
 use crate::instance::Ports;
+use crate::label::Label;
 use crate::voxels::{Element, Voxels};
 use crate::{Error, Geometry, Map, Result};
 
@@ -211,15 +212,23 @@ impl<'a> Image<'a> {
         names.iter().map(|s| unsafe { s.text() }.unwrap_or_default()).collect()
     }
 
-    /// Rows of the label table: value and name.
-    pub fn label_table(&self) -> Vec<(i64, &'a str)> {
+    /// Rows of the label table: what every voxel value means.
+    pub fn label_table(&self) -> Vec<Label<'a>> {
         if self.item.labels.is_null() {
             return Vec::new();
         }
         // SAFETY: the contract gives n_labels rows.
         let rows = unsafe { std::slice::from_raw_parts(self.item.labels, self.item.n_labels as usize) };
         // SAFETY: host text, alive for the call.
-        rows.iter().map(|l| (l.value, unsafe { l.name.text() }.unwrap_or_default())).collect()
+        let text = |s: &'a v1::Str| unsafe { s.text() }.unwrap_or_default();
+        let row = |l: &'a v1::Label| Label {
+            value: l.value,
+            name: text(&l.name),
+            scheme: text(&l.scheme),
+            code: text(&l.code),
+            rgba: l.rgba,
+        };
+        rows.iter().map(row).collect()
     }
 
     /// Headers of the slices of this call, on a port whose `view` is `both`.

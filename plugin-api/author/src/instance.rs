@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, RwLock};
 
 use gantry_abi::v1::{self, kind};
 
+use crate::label::Label;
 use crate::{
     Call, CaseStage, CohortStage, Error, Geometry, Inputs, Needs, Opening, Outputs, Result, SlabStage, SliceStage,
     VolumeStage,
@@ -143,15 +144,15 @@ impl Arena {
         at
     }
 
-    pub(crate) fn labels(&self, rows: &[(i64, &str, u32)]) -> *const v1::Label {
+    pub(crate) fn labels(&self, rows: &[Label]) -> *const v1::Label {
         let rows: Box<[v1::Label]> = rows
             .iter()
-            .map(|&(value, name, rgba)| v1::Label {
-                value,
-                name: self.text(name),
-                scheme: v1::Str::EMPTY,
-                code: v1::Str::EMPTY,
-                rgba,
+            .map(|row| v1::Label {
+                value: row.value,
+                name: self.text(row.name),
+                scheme: self.text(row.scheme),
+                code: self.text(row.code),
+                rgba: row.rgba,
                 reserved: 0,
             })
             .collect();

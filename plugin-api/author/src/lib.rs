@@ -44,6 +44,7 @@ mod geometry;
 mod inputs;
 mod instance;
 mod isa;
+mod label;
 mod opening;
 mod outputs;
 mod scope;
@@ -61,6 +62,7 @@ pub use instance::{Instance, Ports};
 #[doc(hidden)]
 pub use inventory;
 pub use isa::{Isa, IsaFeatures};
+pub use label::Label;
 pub use opening::{Opening, OutputOpening};
 pub use outputs::{OutputImage, Outputs};
 pub use scope::{CaseStage, CohortStage, SlabStage, SliceStage, VolumeStage};

@@ -4,6 +4,7 @@ use gantry_abi::v1::{self, kind};
 
 use crate::inputs::{Image, Inputs};
 use crate::instance::{Arena, Ports};
+use crate::label::Label;
 use crate::{Error, Geometry, Needs, Result};
 
 /// What `begin` sees and decides.
@@ -97,9 +98,12 @@ impl OutputOpening<'_> {
         self.item.tensor.dtype = dtype;
     }
 
-    /// Sets the label table of an output with `labels = "dynamic"`: value, name and `0xRRGGBBAA`.
-    pub fn set_labels(&mut self, rows: &[(i64, &str, u32)]) {
-        self.item.labels = self.arena.labels(rows);
+    /// Sets the label table of a labels output: rows of [`Label`], or of value, name and `0xRRGGBBAA`. The host puts one
+    /// there already where the caps name the labels; then the new table must have the same names, whatever their values,
+    /// and may have a background (value 0) besides.
+    pub fn set_labels<'l, L: Into<Label<'l>> + Clone>(&mut self, rows: &[L]) {
+        let rows: Vec<Label<'l>> = rows.iter().cloned().map(Into::into).collect();
+        self.item.labels = self.arena.labels(&rows);
         self.item.n_labels = rows.len() as u64;
     }
 
