@@ -1,0 +1,85 @@
+//! The greatest logit of every voxel, each class interpolated everywhere.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use super::{Logits, label};
+use crate::half_round::rounded;
+use crate::interpolate::{LANES, Lanes, each_block};
+use crate::linear::{Grid, Scratch};
+
+/// Voxels looked at together where nothing is interpolated.
+const PART: usize = 1024;
+
+/// The greatest logit of every voxel, without resampling.
+pub(super) fn greatest(logits: &Logits<'_>, out: &mut [u8]) {
+    out.par_chunks_mut(PART).enumerate().for_each_init(
+        || (vec![0.0_f32; PART], vec![0.0_f32; PART]),
+        |(best, values), (part, out)| {
+            let (best, values) = (&mut best[..out.len()], &mut values[..out.len()]);
+            for (class, all) in logits.each().enumerate() {
+                widen(&all[part * PART..][..out.len()], values);
+                let class_label = label(class);
+                for ((out, best), &value) in out.iter_mut().zip(best.iter_mut()).zip(values.iter()) {
+                    if class == 0 || value > *best {
+                        *best = value;
+                        *out = class_label;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Half to single precision.
+pub(super) fn widen(from: &[f16], to: &mut [f32]) {
+    from.convert_to_f32_slice(to);
+}
+
+/// Space for one block: interpolation, and the best value and its class so far of each voxel.
+pub(super) struct Best {
+    pub scratch: Scratch,
+    value: Vec<Lanes>,
+    class: Vec<Lanes>,
+}
+
+impl Best {
+    /// For blocks on this grid.
+    pub fn new(grid: &Grid) -> Self {
+        let nx = grid.new_size()[2];
+        Self { scratch: Scratch::new(grid), value: vec![[0.0; LANES]; nx], class: vec![[0.0; LANES]; nx] }
+    }
+}
+
+/// Interpolates every class at every voxel, rounds to half precision, and takes the first of the greatest.
+pub(super) fn exact(logits: &Logits<'_>, grid: &Grid, out: &mut [u8]) {
+    let size = grid.new_size();
+    each_block(
+        out,
+        size,
+        || Best::new(grid),
+        |best, block, rows| {
+            best.value.fill([f64::NEG_INFINITY; LANES]);
+            for (class, values) in logits.each().enumerate() {
+                best.scratch.block(values, grid, block);
+                let number = f64::from(label(class));
+                for ((value, class), sums) in best.value.iter_mut().zip(&mut best.class).zip(&best.scratch.sums.sums) {
+                    for ((value, class), &sum) in value.iter_mut().zip(class).zip(sums) {
+                        let half = rounded(sum);
+                        let better = half > *value;
+                        *value = if better { half } else { *value };
+                        *class = if better { number } else { *class };
+                    }
+                }
+            }
+            for (lane, row) in rows.chunks_mut(size[2]).enumerate() {
+                for (out, class) in row.iter_mut().zip(&best.class) {
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a class below 256")]
+                    let class = class[lane] as u8;
+                    *out = class;
+                }
+            }
+        },
+    );
+}
