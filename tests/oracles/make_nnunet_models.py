@@ -289,6 +289,22 @@ def make(name, variant, scan, folder, seed):
         yield model, fold, least
 
 
+def write(scan, folder, only=None, seed=20):
+    """Every variant, or those named, into the folder; says what each fold is."""
+    # Where a storage is said to have lived; loading asks the next in line.
+    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
+    with tempfile.TemporaryDirectory() as scratch:
+        # The trainer writes its log where these say; read when it is imported.
+        os.environ.update(nnUNet_raw=scratch, nnUNet_preprocessed=scratch, nnUNet_results=scratch)
+        for name, variant in variants().items():
+            if only and name not in only:
+                continue
+            with redirect_stdout(io.StringIO()):
+                folds = list(make(name, variant, scan, folder, seed))
+            for model, fold, least in folds:
+                print(f"{model.relative_to(folder)} fold {fold}: every class wins at least {100 * least:.0f} %", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scan", type=Path)
@@ -296,18 +312,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(variants()), help="[default: all]")
     parser.add_argument("--seed", type=int, default=20)
     options = parser.parse_args()
-    # Where a storage is said to have lived; loading asks the next in line.
-    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
-    with tempfile.TemporaryDirectory() as scratch:
-        # The trainer writes its log where these say; read when it is imported.
-        os.environ.update(nnUNet_raw=scratch, nnUNet_preprocessed=scratch, nnUNet_results=scratch)
-        for name, variant in variants().items():
-            if options.only and name not in options.only:
-                continue
-            with redirect_stdout(io.StringIO()) as said:
-                folds = list(make(name, variant, options.scan, options.folder, options.seed))
-            for model, fold, least in folds:
-                print(f"{model.relative_to(options.folder)} fold {fold}: every class wins at least {100 * least:.0f} %")
+    write(options.scan, options.folder, options.only, options.seed)
 
 
 if __name__ == "__main__":
