@@ -69,7 +69,8 @@ fn equals_nnunet(models: &[&str]) {
     let Some(scan) = shared("data/chest-cta-heart/ct_cropped.nii.gz") else { return };
     let scratch = tempfile::tempdir().unwrap();
     let [made, theirs, checkpoints] = ["models", "theirs", "checkpoints"].map(|name| scratch.path().join(name));
-    let mut arguments = vec![scan.to_str().unwrap(), made.to_str().unwrap(), theirs.to_str().unwrap(), "--make", "--only"];
+    let mut arguments =
+        vec![scan.to_str().unwrap(), made.to_str().unwrap(), theirs.to_str().unwrap(), "--make", "--only"];
     arguments.extend(models);
     if oracle::python("run_nnunet.py", NNUNET, &arguments).is_none() {
         return;
