@@ -3,8 +3,8 @@
 
     compare_nnunet.py REFERENCE.nii.gz MARGIN.nii.gz OURS.nii.gz [--near 1e-3] [--per-million 58]
 
-REFERENCE and MARGIN are from run_nnunet.py. Exit status 0 means: one grid (same voxels in the same order, corners within
-1e-3 mm), no voxel differs whose reference margin is --near or more, and at most --per-million of all voxels differ at all
+REFERENCE and MARGIN are from run_nnunet.py. The axes of all three are brought to the nearest RAS order first. Exit status 0
+means: one grid (corners within 1e-3 mm), no voxel differs whose reference margin is --near or more, and at most --per-million of all voxels differ at all
 (58 is 20 of 345 600), though two always may. Prints one JSON object. Needs nibabel and numpy.
 """
 
@@ -28,7 +28,8 @@ def main():
     parser.add_argument("--near", type=float, default=1e-3)
     parser.add_argument("--per-million", type=float, default=58)
     options = parser.parse_args()
-    reference, margin, ours = (nibabel.load(p) for p in (options.reference, options.margin, options.ours))
+    reference, margin, ours = (
+        nibabel.as_closest_canonical(nibabel.load(p)) for p in (options.reference, options.margin, options.ours))
     if not reference.shape == margin.shape == ours.shape:
         print(f"FAILED shapes {reference.shape}, margin {margin.shape}, ours {ours.shape}")
         return 1

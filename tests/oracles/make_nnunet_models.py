@@ -240,11 +240,12 @@ def as_numpy_1(checkpoint):
 
 def make(name, variant, scan, folder, seed):
     """One model folder with all its folds; prints what the classes win."""
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as plain
-    from nnunetv2.training.nnUNetTrainer.variants.data_augmentation import nnUNetTrainerNoMirroring as unmirrored
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-    trainers = {"nnUNetTrainer": plain.nnUNetTrainer, "nnUNetTrainerNoMirroring": unmirrored.nnUNetTrainerNoMirroring}
-    trainer_class = trainers[variant.get("trainer", "nnUNetTrainer")]
+    where = Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer"
+    wanted = variant.get("trainer", "nnUNetTrainer")
+    trainer_class = recursive_find_python_class(str(where), wanted, "nnunetv2.training.nnUNetTrainer")
     chosen = variant.get("configuration", "3d_fullres")
     regions = "regions_class_order" in variant["dataset"]
     model = Path(folder) / name / variant["plans"]["dataset_name"] / \
@@ -264,12 +265,15 @@ def make(name, variant, scan, folder, seed):
             trainer.inference_allowed_mirroring_axes = variant["mirror"]
         patch = preprocessed(trainer, scan)
         torch.manual_seed(seed)
-        step_once(trainer, trainer.configuration_manager.patch_size)
+        step_once(trainer, variant.get("step_on", trainer.configuration_manager.patch_size))
         for attempt in range(40):
             generator = torch.Generator().manual_seed(seed + 1000 * fold + attempt)
             draw(trainer.network, generator)
-            least = scale_heads(trainer.network, patch, regions)
-            if least >= SHARE:
+            if "weights" in variant:
+                least = variant["weights"](trainer.network, patch)
+            else:
+                least = scale_heads(trainer.network, patch, regions)
+            if least >= variant.get("share", SHARE):
                 break
         else:
             sys.exit(f"make_nnunet_models.py: {name}: a class wins nearly nothing with any of 40 draws")
@@ -289,6 +293,22 @@ def make(name, variant, scan, folder, seed):
         yield model, fold, least
 
 
+def write(scan, folder, only=None, seed=20, wanted=None):
+    """Every variant of `wanted` [default: of this module], or those named, into the folder; says what each fold is."""
+    # Where a storage is said to have lived; loading asks the next in line.
+    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
+    with tempfile.TemporaryDirectory() as scratch:
+        # The trainer writes its log where these say; read when it is imported.
+        os.environ.update(nnUNet_raw=scratch, nnUNet_preprocessed=scratch, nnUNet_results=scratch)
+        for name, variant in (wanted or variants()).items():
+            if only and name not in only:
+                continue
+            with redirect_stdout(io.StringIO()):
+                folds = list(make(name, variant, scan, folder, seed))
+            for model, fold, least in folds:
+                print(f"{model.relative_to(folder)} fold {fold}: every class wins at least {100 * least:.1f} %", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scan", type=Path)
@@ -296,18 +316,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(variants()), help="[default: all]")
     parser.add_argument("--seed", type=int, default=20)
     options = parser.parse_args()
-    # Where a storage is said to have lived; loading asks the next in line.
-    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
-    with tempfile.TemporaryDirectory() as scratch:
-        # The trainer writes its log where these say; read when it is imported.
-        os.environ.update(nnUNet_raw=scratch, nnUNet_preprocessed=scratch, nnUNet_results=scratch)
-        for name, variant in variants().items():
-            if options.only and name not in options.only:
-                continue
-            with redirect_stdout(io.StringIO()) as said:
-                folds = list(make(name, variant, options.scan, options.folder, options.seed))
-            for model, fold, least in folds:
-                print(f"{model.relative_to(options.folder)} fold {fold}: every class wins at least {100 * least:.0f} %")
+    write(options.scan, options.folder, options.only, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """nnU-Net's own predictor on cases made of one scan: what another implementation is compared with.
 
-    run_nnunet.py CT.nii.gz MODELS OUT [--only NAME ...] [--threads 2]
+    run_nnunet.py CT.nii.gz MODELS OUT [--make] [--only NAME ...] [--threads 2]
 
-MODELS is what make_nnunet_models.py wrote. Writes the cases (OUT/cases/<case>.nii.gz) and for each run
+MODELS is what make_nnunet_models.py wrote; --make calls it first. Writes the cases (OUT/cases/<case>.nii.gz) and for each run
 OUT/<run>.nii.gz, the labels; OUT/<run>-margin.nii.gz, by how much the decision was made, on the same grid, in steps of
 1e-5 up to 0.0025 (of labels the distance between the two highest logits, of regions the least distance from the
-threshold); and OUT/index.json, one object a run: name, model (relative to MODELS), case, file, orientation, mirror, folds,
-step, threads, seconds, peak_bytes (of the whole process so far), voxels, shares (of each label).
+threshold); and OUT/index.json, one object a run: name, model (relative to MODELS), channel, case,
+file, orientation, mirror, folds, step, threads, seconds, peak_bytes (of the whole process so far), voxels, shares (of each
+label).
 
 Logits are the half-precision ones that nnU-Net decides on, after resampling to the case's grid. Cases, all int16:
 
@@ -35,6 +36,8 @@ import nibabel
 import numpy as np
 import torch
 from scipy import ndimage
+
+import make_nnunet_models
 
 UNIT = 1e-5
 # Some of nnU-Net's writers make one byte of everything.
@@ -160,10 +163,13 @@ def main():
     parser.add_argument("scan", type=Path)
     parser.add_argument("models", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--make", action="store_true", help="make the models first")
     parser.add_argument("--only", nargs="+", help="models [default: all]")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.make:
+        make_nnunet_models.write(options.scan, options.models, options.only)
     (options.out / "cases").mkdir(parents=True, exist_ok=True)
     orientation = {}
     for name, (voxels, affine) in cases(options.scan).items():
@@ -184,7 +190,8 @@ def main():
         labels = np.asarray(nibabel.load(options.out / f"{name}.nii.gz").dataobj)
         values, counts = np.unique(labels, return_counts=True)
         index.append({
-            "name": name, "model": str(folder.relative_to(options.models)), "case": case, "file": f"cases/{case}.nii.gz",
+            "name": name, "model": str(folder.relative_to(options.models)),
+            "channel": json.loads((folder / "dataset.json").read_text())["channel_names"]["0"], "case": case, "file": f"cases/{case}.nii.gz",
             "orientation": orientation[case], "mirror": mirror, "folds": None if folds is None else list(folds),
             "step": step, "threads": options.threads, "seconds": round(seconds, 3),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "voxels": int(labels.size),
