@@ -1,13 +1,20 @@
-//! `gantry weights import FILE --arch NAME`: takes a trainer's file into the folder of checkpoints, as safetensors with a
-//! card, after proving that it is exactly the weights of the architecture named. No pickle is executed.
+//! `gantry weights import FILE --arch NAME`: takes a trainer's file (or, for nnU-Net, a folder) into the folder of
+//! checkpoints, as safetensors with a card, after proving that it is exactly the weights of the architecture named. No pickle
+//! is executed.
+
+mod nnunet;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use gantry_weights::nnunet::{ARCHITECTURE, Folds};
 use gantry_weights::{
     Architecture, Card, Checkpoint, Error, Hyper, Nature, Normalisation, RunSettings, StateDict, WeightFile,
 };
+
+/// What a card says of a licence that nobody named.
+const UNKNOWN: &str = "unknown";
 
 /// Arguments of `gantry weights`.
 #[derive(Debug, Args)]
@@ -18,7 +25,8 @@ pub struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 enum WeightsCommand {
-    /// Read .pth, .pth.tar or .safetensors, check every tensor, and write safetensors and a card; no pickle is executed
+    /// Read .pth, .pth.tar, .safetensors or a folder of nnU-Net, check every tensor, and write safetensors and a card; no
+    /// pickle is executed
     Import(Box<ImportArgs>),
 }
 
@@ -32,6 +40,12 @@ struct ImportArgs {
     /// Which weights, if the file holds several: keys joined by dots
     #[arg(long, value_name = "KEYS")]
     part: Option<String>,
+    /// nnunet-v2: the folds to take, such as 0,1, or all for fold_all [default: every numbered one; of TotalSegmentator 0]
+    #[arg(long, value_name = "NUMBERS")]
+    folds: Option<Folds>,
+    /// nnunet-v2: which of TotalSegmentator's models, such as 293,298 [default: those of 1.5 mm, and 298 to look first]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    models: Option<Vec<u32>>,
     /// Name of the checkpoint [default: the file's name]
     #[arg(long)]
     name: Option<String>,
@@ -44,21 +58,21 @@ struct ImportArgs {
     /// One line about the weights [default: the architecture's]
     #[arg(long, value_name = "TEXT")]
     summary: Option<String>,
-    /// Licence of the weights
-    #[arg(long, value_name = "TEXT", default_value = "unknown")]
-    licence: String,
+    /// Licence of the weights [default: unknown]
+    #[arg(long, value_name = "TEXT")]
+    licence: Option<String>,
     /// Data, program and settings of the training [default: unknown, with the file's name and sha256]
     #[arg(long, value_name = "TEXT")]
     trained_with: Option<String>,
     /// What the output may be used for
     #[arg(long, value_name = "TEXT", default_value = "research only")]
     intended_use: String,
-    /// What the output is; decides the label written into the images
-    #[arg(long, value_enum, default_value_t = NatureArg::Synthetic)]
-    nature: NatureArg,
-    /// How the training normalised its input
-    #[arg(long, value_enum, default_value_t = NormalisationArg::Linear)]
-    normalisation: NormalisationArg,
+    /// What the output is; decides the label written into the images [default: synthetic; of nnunet-v2 derived]
+    #[arg(long, value_enum)]
+    nature: Option<NatureArg>,
+    /// How the training normalised its input [default: linear]
+    #[arg(long, value_enum)]
+    normalisation: Option<NormalisationArg>,
     /// Window of Hounsfield units the weights were trained for; joins the type check of pipelines
     #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], allow_negative_numbers = true)]
     window: Option<Vec<f64>>,
@@ -73,7 +87,7 @@ struct ImportArgs {
     resize: Option<Vec<usize>>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NatureArg {
     Synthetic,
     Enhanced,
@@ -132,6 +146,17 @@ impl ImportArgs {
         let Some(checkpoints) = self.checkpoints.as_deref().or(checkpoints) else {
             return usage("say with --checkpoints DIR where to write".to_owned());
         };
+        if self.arch == ARCHITECTURE {
+            return self.run_nnunet(checkpoints);
+        }
+        let folder = self.file.is_dir();
+        for (given, option) in
+            [(self.folds.is_some(), "--folds"), (self.models.is_some(), "--models"), (folder, "a folder")]
+        {
+            if given {
+                return usage(format!("{option}: only with --arch {ARCHITECTURE}; `{}` takes one file", self.arch));
+            }
+        }
         let architecture = Architecture::find(&self.arch, architectures)?;
         let name = self.checkpoint_name()?;
         // Asked before a large file is read; `install` asks again.
@@ -158,16 +183,10 @@ impl ImportArgs {
                     stem = stem.strip_suffix(suffix).unwrap_or(stem);
                 }
                 let part = self.part.as_deref().filter(|p| *p != ".").map(|p| format!("-{p}")).unwrap_or_default();
-                let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-                format!("{stem}{part}").chars().map(legal).collect()
+                made_legal(&format!("{stem}{part}"))
             }
         };
-        if Card::is_name(&name) {
-            return Ok(name);
-        }
-        Err(WeightsError::Usage(format!(
-            "`{name}` cannot be a checkpoint's name; give --name, 1 to 64 of A-Z a-z 0-9 . _ - and no dot first"
-        )))
+        legal_name(name)
     }
 
     fn card(
@@ -184,21 +203,21 @@ impl ImportArgs {
             name,
             architecture: architecture.name().to_owned(),
             summary: self.summary.clone().unwrap_or_else(|| architecture.summary().to_owned()),
-            licence: self.licence.clone(),
+            licence: self.licence.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
             trained_with: self.trained_with.clone().unwrap_or_else(origin),
             toy: false,
             nature: match self.nature {
-                NatureArg::Synthetic => Nature::Synthetic,
-                NatureArg::Enhanced => Nature::Enhanced,
-                NatureArg::Derived => Nature::Derived,
+                None | Some(NatureArg::Synthetic) => Nature::Synthetic,
+                Some(NatureArg::Enhanced) => Nature::Enhanced,
+                Some(NatureArg::Derived) => Nature::Derived,
             },
             intended_use: self.intended_use.clone(),
             files: Vec::new(), // `install` fills them in
             caps: self.caps(architecture, hyper)?,
             run: RunSettings {
                 normalisation: match self.normalisation {
-                    NormalisationArg::Linear => Normalisation::Linear,
-                    NormalisationArg::Squeezed => Normalisation::Squeezed,
+                    None | Some(NormalisationArg::Linear) => Normalisation::Linear,
+                    Some(NormalisationArg::Squeezed) => Normalisation::Squeezed,
                 },
                 resize: self.resize.clone().unwrap_or_default(),
                 int8: None, // measured on calibration images, which an import has none of
@@ -233,6 +252,21 @@ impl ImportArgs {
         }
         Ok(caps)
     }
+}
+
+/// With other characters than a checkpoint's name has replaced.
+fn made_legal(name: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    name.chars().map(legal).collect()
+}
+
+fn legal_name(name: String) -> Result<String, WeightsError> {
+    if Card::is_name(&name) {
+        return Ok(name);
+    }
+    Err(WeightsError::Usage(format!(
+        "`{name}` cannot be a checkpoint's name; give --name, 1 to 64 of A-Z a-z 0-9 . _ - and no dot first"
+    )))
 }
 
 fn report(done: &Checkpoint, hyper: &Hyper, weights: &StateDict, file: &WeightFile) -> String {

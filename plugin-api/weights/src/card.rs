@@ -259,9 +259,8 @@ impl Card {
         }
         let mut seen = BTreeSet::new();
         for file in &self.files {
-            let plain = Path::new(&file.path).components().all(|c| matches!(c, Component::Normal(_)));
-            if !plain || file.path.is_empty() || file.path.contains(['\\', '\0', ':']) || file.path == Self::FILE {
-                return wrong(format!("file {:?}: a path inside the card's folder is expected", file.path));
+            if let Some(problem) = file.misplaced() {
+                return wrong(problem);
             }
             if !seen.insert(&file.path) {
                 return wrong(format!("file {:?} is named twice", file.path));
@@ -276,6 +275,14 @@ impl Card {
 }
 
 impl CardFile {
+    /// Why its path is not one inside the card's folder.
+    pub(crate) fn misplaced(&self) -> Option<String> {
+        let plain = Path::new(&self.path).components().all(|c| matches!(c, Component::Normal(_)));
+        let inside =
+            plain && !self.path.is_empty() && !self.path.contains(['\\', '\0', ':']) && self.path != Card::FILE;
+        (!inside).then(|| format!("file {:?}: a path inside the card's folder is expected", self.path))
+    }
+
     fn compare(&self, found: &str, bytes: u64) -> Result<()> {
         if bytes == 0 {
             return Err(Error::Malformed("the file is empty".to_owned()));

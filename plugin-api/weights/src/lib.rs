@@ -3,7 +3,8 @@
 //! * [`WeightFile`] reads `.safetensors`, `.pth` and `.pth.tar`, told apart by content; a pickle is never executed.
 //! * [`Architecture`] says, as data, which tensors a network has; it reads the sizes of a network off its weights and
 //!   refuses a checkpoint with a missing, superfluous or mis-shaped tensor, or a value that is not finite.
-//! * [`Card`] is `card.toml`, the document beside the weights; [`Checkpoint::install`] writes both at once.
+//! * [`Card`] is `card.toml`, the document beside the weights; [`Checkpoint::install`] and [`Staging`] write both at
+//!   once.
 //! * [`nnunet`] reads the models of nnU-Net v2: plans, data set, trainer's checkpoint.
 //!
 //! Nothing here knows Candle, a plugin or the host.
@@ -31,7 +32,7 @@ mod weight_file;
 pub use architecture::{Architecture, Expected, Hyper};
 pub use card::{Card, CardFile, Nature, Normalisation, RunSettings, VerifiedFile};
 pub use check::{Mismatch, Misshaped};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Staging};
 pub use error::{Error, Part, Result};
 pub use safetensors_file::to_safetensors;
 pub use state::{DType, StateDict, Tensor};

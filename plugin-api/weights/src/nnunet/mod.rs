@@ -7,6 +7,8 @@
 //! * [`Trained`] is a trainer's checkpoint, read without executing anything and without its optimiser's state.
 //! * [`Model`] joins them.
 //! * [`Segmentation`] lists the models of an imported checkpoint and what their labels mean.
+//! * [`ModelFolder`] and [`Package`] find them in the folders where nnU-Net and TotalSegmentator keep them, and write
+//!   them as a checkpoint.
 //!
 //! What is not understood is refused by name: a model that is run in another way than it was trained for gives plausible,
 //! wrong labels.
@@ -14,17 +16,22 @@
 mod configuration;
 mod dataset;
 mod fields;
+mod folder;
 mod model;
 mod network;
 mod network_reader;
+mod package;
 mod plans;
 mod segmentation;
+pub mod totalsegmentator;
 mod trained;
 
 pub use configuration::{Configuration, Intensities, Reader, Resampling, Scheme};
 pub use dataset::{Dataset, Labels, Region};
+pub use folder::{FoldRead, Folds, ModelFolder};
 pub use model::Model;
 pub use network::{Encoder, Network};
+pub use package::{Package, Written};
 pub use plans::Plans;
 pub use segmentation::{Label, Part, Segmentation, Way};
 pub use trained::Trained;
