@@ -20,6 +20,7 @@ scipy; about 16 GB of memory and ten minutes a round on two cores for what nnU-N
 """
 
 import argparse
+import csv
 import json
 import statistics
 import sys
@@ -36,10 +37,7 @@ CARDIAC = "Dataset293_TotalSegmentator_part3_cardiac_1559subj"
 ROUGH = "Dataset298_TotalSegmentator_total_6mm_1559subj"
 CUBE_MM, CUBE_HU = 150.0, 2600
 HEART = 51
-NAMES = ["background", "heart", "aorta", "pulmonary_vein", "brachiocephalic_trunk", "subclavian_artery_right",
-         "subclavian_artery_left", "common_carotid_artery_right", "common_carotid_artery_left", "brachiocephalic_vein_left",
-         "brachiocephalic_vein_right", "atrial_appendage_left", "superior_vena_cava", "inferior_vena_cava",
-         "portal_vein_and_splenic_vein", "iliac_artery_left", "iliac_artery_right", "iliac_vena_left", "iliac_vena_right"]
+CLASSES = HERE.parents[1] / "plugin-api/weights/data/totalsegmentator-total.csv"
 
 
 class Sizes:
@@ -109,25 +107,25 @@ def models(sizes):
     fine = make.configuration([sizes.patch] * 3, [1.5] * 3, **convolutions(sizes.fine))
     coarse = make.configuration(sizes.rough_patch, [6.0] * 3, **convolutions(sizes.coarse))
     bright = {"0": {**make.INTENSITIES, "percentile_99_5": 4000.0}}
-    return {
-        "cardiac": dict(
+    return [
+        dict(
             plans=make.plans(CARDIAC, "nnUNetPlans", {"3d_fullres": fine}),
-            dataset=make.dataset({name: value for value, name in enumerate(NAMES)}), folds=[0], share=0.001,
+            dataset=make.dataset(labels(HEART, 68)), folds=[0], share=0.001,
             trainer="nnUNetTrainerNoMirroring", step_on=[64, 64, 64]),
-        "rough": dict(
+        dict(
             plans={**make.plans(ROUGH, "nnUNetPlans", {"3d_fullres": coarse}),
                    "foreground_intensity_properties_per_channel": bright},
-            dataset=make.dataset(rough_labels()), folds=[0], share=0.001, weights=finds_the_cube,
+            dataset=make.dataset(labels(1, 117)), folds=[0], share=0.001, weights=finds_the_cube,
             trainer="nnUNetTrainer_4000epochs_NoMirroring", step_on=[32, 32, 32]),
-    }
+    ]
 
 
-def rough_labels():
-    """All 117 classes: the cardiac ones by their names, of the others only the number matters here."""
-    names = [f"class_{value}" for value in range(118)]
-    names[0] = "background"
-    names[HEART:HEART + len(NAMES) - 1] = NAMES[1:]
-    return {name: value for value, name in enumerate(names)}
+def labels(first, last):
+    """Classes of TotalSegmentator's task `total` by name, numbered from 1."""
+    with open(CLASSES, newline="") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        names = [row["name"] for row in rows if first <= int(row["value"]) <= last]
+    return {"background": 0, **{name: value for value, name in enumerate(names, 1)}}
 
 
 def prepare(options, sizes):
@@ -142,8 +140,8 @@ def prepare(options, sizes):
         make_scan(options.ct, scan, sizes)
     if not root.exists():
         unfinished = folder / "weights.part"
-        make.write(scan, unfinished, wanted={"": models(sizes)["cardiac"]})
-        make.write(scan, unfinished, wanted={"": models(sizes)["rough"]})
+        for model in models(sizes):
+            make.write(scan, unfinished, wanted={"": model})
         unfinished.rename(root)
     return folder, scan, root
 

@@ -21,6 +21,7 @@ Needs nnunetv2 (requirements-nnunet.txt). Takes less than a minute on two cores.
 
 import argparse
 import copy
+import functools
 import io
 import json
 import os
@@ -293,10 +294,15 @@ def make(name, variant, scan, folder, seed):
         yield model, fold, least
 
 
+@functools.cache
+def say_from_a_card():
+    """Where a storage is said to have lived; loading asks the next in line."""
+    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
+
+
 def write(scan, folder, only=None, seed=20, wanted=None):
     """Every variant of `wanted` [default: of this module], or those named, into the folder; says what each fold is."""
-    # Where a storage is said to have lived; loading asks the next in line.
-    torch.serialization.register_package(0, lambda storage: "cuda:0", lambda storage, location: None)
+    say_from_a_card()
     with tempfile.TemporaryDirectory() as scratch:
         # The trainer writes its log where these say; read when it is imported.
         os.environ.update(nnUNet_raw=scratch, nnUNet_preprocessed=scratch, nnUNet_results=scratch)
