@@ -1,6 +1,8 @@
 //! Cubic spline interpolation (order 3): values replicated beyond the edges, coefficients fitted axis by axis, then
 //! 64 neighbours (16 in a plane) per output voxel.
 
+use std::array::from_fn;
+
 use rayon::prelude::*;
 
 use crate::interpolate::{AxisOrder, LANES, Sums, each_block};
@@ -41,14 +43,15 @@ pub(crate) fn cubic<S: Sample, O: Send>(
         new_size,
         || Sums::new(px, new_size[2]),
         |sums, block, rows| {
-            let first: [usize; LANES] = std::array::from_fn(|lane| y.first[block.row(lane)]);
-            let wy = std::array::from_fn(|lane| y.weights[block.row(lane)]);
+            let first: [usize; LANES] = from_fn(|lane| y.first[block.row(lane)]);
+            let wy = from_fn(|lane| y.weights[block.row(lane)]);
             let plane = z.first[block.z];
             let row = |a: usize, lane: usize, b: usize| {
                 let from = ((plane + a) * py + first[lane] + b) * px;
                 &coefficients[from..from + px]
             };
-            sums.fill(order, row, &z.weights[block.z], &wy, &x);
+            let lines = from_fn(|a| from_fn(|lane| from_fn(|b| row(a, lane, b))));
+            sums.fill(order, &lines, &z.weights[block.z], &wy, x.all());
             for (lane, row) in rows.chunks_mut(new_size[2]).enumerate() {
                 sums.put(lane, row, &convert);
             }
@@ -79,10 +82,10 @@ pub(crate) fn cubic_plane<S: Sample, O: Send>(
         [1, new_size[0], new_size[1]],
         || Sums::new(px, new_size[1]),
         |sums, block, rows| {
-            let first: [usize; LANES] = std::array::from_fn(|lane| y.first[block.row(lane)]);
-            let wy = std::array::from_fn(|lane| y.weights[block.row(lane)]);
-            let row = |_: usize, lane: usize, b: usize| &coefficients[(first[lane] + b) * px..][..px];
-            sums.fill_zyx(row, &[1.0], &wy, &x);
+            let first: [usize; LANES] = from_fn(|lane| y.first[block.row(lane)]);
+            let wy = from_fn(|lane| y.weights[block.row(lane)]);
+            let lines = [from_fn(|lane| from_fn(|b| &coefficients[(first[lane] + b) * px..][..px]))];
+            sums.fill_zyx(&lines, &[1.0], &wy, x.all());
             for (lane, row) in rows.chunks_mut(new_size[1]).enumerate() {
                 sums.put(lane, row, &convert);
             }

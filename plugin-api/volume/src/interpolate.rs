@@ -7,7 +7,8 @@
 
 use rayon::prelude::*;
 
-use crate::taps::Taps;
+use crate::taps::Stretch;
+use crate::vector::vectorised;
 
 /// The order of axes in the array that the reference program resamples. The volume here is `[z, y, x]` either way; the
 /// order decides in which order neighbours are added, and so the last bit of a sum, and what truncation makes of it.
@@ -56,13 +57,16 @@ pub(crate) fn each_block<O: Send, S: Send>(
         });
 }
 
-/// Space for one block: the sums (one per output voxel of a row), and one line of weighted values.
+/// The padded lines (or the needed part of them) of a block's neighbours: `[plane][lane][row]`.
+pub(crate) type Lines<'a, const A: usize, const N: usize> = [[[&'a [f64]; N]; LANES]; A];
+
+/// Space for one block: the sums (one per output voxel of a row), and lines whose elements are those of all lanes.
 #[derive(Debug)]
 pub(crate) struct Sums {
-    line: Vec<Lanes>,
-    /// Lines as they are, for the order x, y, z: `[a][b][x]`.
-    lines: Vec<Lanes>,
+    /// Length of a padded line.
     padded: usize,
+    /// One line, or all of a block: `[plane][row][x]`.
+    lines: Vec<Lanes>,
     /// The sums, `[x][lane]`.
     pub sums: Vec<Lanes>,
 }
@@ -70,78 +74,37 @@ pub(crate) struct Sums {
 impl Sums {
     /// For lines of `padded` values and output rows of `new` voxels.
     pub fn new(padded: usize, new: usize) -> Self {
-        Self { line: vec![[0.0; LANES]; padded], lines: Vec::new(), padded, sums: vec![[0.0; LANES]; new] }
+        Self { padded, lines: Vec::new(), sums: vec![[0.0; LANES]; new] }
     }
 
-    /// Interpolates one block in the given order. `row(a, lane, b)` is the padded line of neighbour plane `a` and
-    /// neighbour row `b` of a lane; `wz` the weights of the planes, `wy` those of the rows of each lane.
-    pub fn fill<'a, const N: usize>(
+    /// Interpolates one block, or a stretch of it (the first of the sums), in the given order; `wz` are the weights of the planes, `wy` those of the rows of each lane.
+    pub fn fill<const N: usize>(
         &mut self,
         order: AxisOrder,
-        row: impl Fn(usize, usize, usize) -> &'a [f64],
+        lines: &Lines<'_, N, N>,
         wz: &[f64; N],
         wy: &[[f64; N]; LANES],
-        x: &Taps<N>,
+        x: Stretch<'_, N>,
     ) {
         match order {
-            AxisOrder::Zyx => self.fill_zyx(row, wz, wy, x),
-            AxisOrder::Xyz => self.fill_xyz(row, wz, wy, x),
-        }
-    }
-
-    /// With x the first axis: no product of weights is shared along a row.
-    fn fill_xyz<'a, const N: usize>(
-        &mut self,
-        row: impl Fn(usize, usize, usize) -> &'a [f64],
-        wz: &[f64; N],
-        wy: &[[f64; N]; LANES],
-        x: &Taps<N>,
-    ) {
-        self.lines.resize(self.padded * N * N, [0.0; LANES]);
-        for (n, lines) in self.lines.chunks_exact_mut(self.padded).enumerate() {
-            for lane in 0..LANES {
-                for (line, &value) in lines.iter_mut().zip(row(n / N, lane, n % N)) {
-                    line[lane] = value;
-                }
-            }
-        }
-        // [b][lane]
-        let wy: [Lanes; N] = std::array::from_fn(|b| std::array::from_fn(|lane| wy[lane][b]));
-        for ((sum, &first), wx) in self.sums.iter_mut().zip(&x.first).zip(&x.weights) {
-            *sum = [0.0; LANES];
-            for (c, &wx) in wx.iter().enumerate() {
-                for (b, wy) in wy.iter().enumerate() {
-                    for (a, &wz) in wz.iter().enumerate() {
-                        let values = &self.lines[(a * N + b) * self.padded + first + c];
-                        for ((sum, &value), &wy) in sum.iter_mut().zip(values).zip(wy) {
-                            *sum += ((value * wx) * wy) * wz;
-                        }
-                    }
-                }
+            AxisOrder::Zyx => self.fill_zyx(lines, wz, wy, x),
+            AxisOrder::Xyz => {
+                self.lines.resize(self.padded * N * N, [0.0; LANES]);
+                vectorised(|| xyz(&mut self.sums, &mut self.lines, self.padded, lines, wz, wy, x));
             }
         }
     }
 
     /// With z the first axis (of one plane, `A = 1`, y).
-    pub fn fill_zyx<'a, const A: usize, const N: usize>(
+    pub fn fill_zyx<const A: usize, const N: usize>(
         &mut self,
-        row: impl Fn(usize, usize, usize) -> &'a [f64],
+        lines: &Lines<'_, A, N>,
         wz: &[f64; A],
         wy: &[[f64; N]; LANES],
-        x: &Taps<N>,
+        x: Stretch<'_, N>,
     ) {
-        self.sums.fill([0.0; LANES]);
-        for (a, &wz) in wz.iter().enumerate() {
-            for b in 0..N {
-                for (lane, wy) in wy.iter().enumerate() {
-                    let wy = wy[b];
-                    for (line, &value) in self.line.iter_mut().zip(row(a, lane, b)) {
-                        line[lane] = (value * wz) * wy;
-                    }
-                }
-                add(&mut self.sums, &self.line, x);
-            }
-        }
+        self.lines.resize(self.padded, [0.0; LANES]);
+        vectorised(|| zyx(&mut self.sums, &mut self.lines, lines, wz, wy, x));
     }
 
     /// Copies a lane's sums into a row of the output.
@@ -152,14 +115,72 @@ impl Sums {
     }
 }
 
-/// Adds the neighbours along x of one weighted line.
-fn add<const N: usize>(sums: &mut [Lanes], line: &[Lanes], x: &Taps<N>) {
-    for ((sum, &first), weights) in sums.iter_mut().zip(&x.first).zip(&x.weights) {
-        let taps = &line[first..first + N];
-        for (tap, &weight) in taps.iter().zip(weights) {
-            for (sum, &value) in sum.iter_mut().zip(tap) {
-                *sum += value * weight;
+/// Turns lines upright: element x of every lane, each times `weights[lane]` after `weight`.
+#[inline(always)]
+fn turn(out: &mut [Lanes], lines: [&[f64]; LANES], weight: f64, weights: &Lanes) {
+    let n = out.len().min(lines[0].len());
+    let [a, b, c, d, e, f, g, h] = lines.map(|line| &line[..n]);
+    for (x, out) in out[..n].iter_mut().enumerate() {
+        let values = [a[x], b[x], c[x], d[x], e[x], f[x], g[x], h[x]];
+        for ((out, value), &own) in out.iter_mut().zip(values).zip(weights) {
+            *out = (value * weight) * own;
+        }
+    }
+}
+
+/// Products of the first two weights are formed once for a line, then the neighbours along x are added.
+#[inline(always)]
+fn zyx<const A: usize, const N: usize>(
+    sums: &mut [Lanes],
+    line: &mut [Lanes],
+    lines: &Lines<'_, A, N>,
+    wz: &[f64; A],
+    wy: &[[f64; N]; LANES],
+    x: Stretch<'_, N>,
+) {
+    sums.fill([0.0; LANES]);
+    for (plane, &wz) in lines.iter().zip(wz) {
+        for b in 0..N {
+            turn(line, std::array::from_fn(|lane| plane[lane][b]), wz, &wy.map(|w| w[b]));
+            for ((sum, &first), weights) in sums.iter_mut().zip(x.first).zip(x.weights) {
+                let taps = &line[first - x.base..][..N];
+                for (tap, &weight) in taps.iter().zip(weights) {
+                    for (sum, &value) in sum.iter_mut().zip(tap) {
+                        *sum += value * weight;
+                    }
+                }
             }
         }
+    }
+}
+
+/// With x the first axis no product of weights is shared along a row.
+#[inline(always)]
+fn xyz<const N: usize>(
+    sums: &mut [Lanes],
+    turned: &mut [Lanes],
+    padded: usize,
+    lines: &Lines<'_, N, N>,
+    wz: &[f64; N],
+    wy: &[[f64; N]; LANES],
+    x: Stretch<'_, N>,
+) {
+    for (n, turned) in turned.chunks_exact_mut(padded).enumerate() {
+        turn(turned, std::array::from_fn(|lane| lines[n / N][lane][n % N]), 1.0, &[1.0; LANES]);
+    }
+    let wy: [Lanes; N] = std::array::from_fn(|b| wy.map(|w| w[b]));
+    for ((sum, &first), wx) in sums.iter_mut().zip(x.first).zip(x.weights) {
+        let mut total = [0.0; LANES];
+        for (c, &wx) in wx.iter().enumerate() {
+            for (b, wy) in wy.iter().enumerate() {
+                for (a, &wz) in wz.iter().enumerate() {
+                    let values = &turned[(a * N + b) * padded + first - x.base + c];
+                    for ((total, &value), &wy) in total.iter_mut().zip(values).zip(wy) {
+                        *total += ((value * wx) * wy) * wz;
+                    }
+                }
+            }
+        }
+        *sum = total;
     }
 }

@@ -27,6 +27,7 @@ mod resample;
 mod sample;
 mod spline;
 mod taps;
+mod vector;
 mod window;
 mod zoom;
 

@@ -1,5 +1,7 @@
 //! The cubic B-spline's coefficients from the values of a line: scipy's recursive filter, step for step.
 
+use crate::vector::vectorised;
+
 /// The filter's pole as scipy writes it; the square root of three minus two differs in the last place.
 #[expect(clippy::excessive_precision, reason = "the reference's literal")]
 const POLE: f64 = -0.267_949_192_431_122_706;
@@ -49,6 +51,11 @@ impl Filter {
 
     /// Replaces the values of the lines by their coefficients, for lines continued by reflection at half a sample.
     pub fn apply(&self, lines: &mut impl Line, start: &mut [f64]) {
+        vectorised(|| self.run(lines, start));
+    }
+
+    #[inline(always)]
+    fn run(&self, lines: &mut impl Line, start: &mut [f64]) {
         let n = lines.len();
         for i in 0..n {
             lines.at(i).iter_mut().for_each(|c| *c *= self.gain);
@@ -111,9 +118,11 @@ impl Line for Rows<'_> {
     fn len(&self) -> usize {
         self.values.len() / self.stride
     }
+    #[inline(always)]
     fn at(&mut self, i: usize) -> &mut [f64] {
         &mut self.values[i * self.stride + self.from..][..self.width]
     }
+    #[inline(always)]
     fn pair(&mut self, i: usize, j: usize) -> (&mut [f64], &[f64]) {
         let (i, j) = (i * self.stride + self.from, j * self.stride + self.from);
         if i > j {
@@ -133,9 +142,11 @@ impl Line for Stack<'_, '_> {
     fn len(&self) -> usize {
         self.0.len()
     }
+    #[inline(always)]
     fn at(&mut self, i: usize) -> &mut [f64] {
         self.0[i]
     }
+    #[inline(always)]
     fn pair(&mut self, i: usize, j: usize) -> (&mut [f64], &[f64]) {
         if i > j {
             let (low, high) = self.0.split_at_mut(i);

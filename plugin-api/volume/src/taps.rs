@@ -41,10 +41,39 @@ pub(crate) struct Taps<const N: usize> {
     pub weights: Vec<[f64; N]>,
 }
 
+/// A stretch of output voxels of an axis, and the part of the padded line that it needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<'a, const N: usize> {
+    /// Where the part of the line begins.
+    pub base: usize,
+    /// Index of the first neighbour in the whole padded line.
+    pub first: &'a [usize],
+    /// Weights of the neighbours.
+    pub weights: &'a [[f64; N]],
+}
+
 impl<const N: usize> Taps<N> {
+    /// All output voxels, on the whole line.
+    pub fn all(&self) -> Stretch<'_, N> {
+        Stretch { base: 0, first: &self.first, weights: &self.weights }
+    }
+
+    /// Some output voxels (at least one; their neighbours ascend), on the part of the line that they need.
+    pub fn stretch(&self, voxels: std::ops::Range<usize>) -> Stretch<'_, N> {
+        let first = &self.first[voxels.clone()];
+        Stretch { base: first[0], first, weights: &self.weights[voxels] }
+    }
+
     /// Number of output voxels.
     pub fn len(&self) -> usize {
         self.first.len()
+    }
+}
+
+impl<const N: usize> Stretch<'_, N> {
+    /// The part of the padded line that is needed.
+    pub fn needs(&self) -> std::ops::Range<usize> {
+        self.base..self.first.last().map_or(self.base, |last| last + N)
     }
 }
 

@@ -10,11 +10,11 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::plain::widen;
+use super::plain::{Best, widen};
 use super::{Logits, label};
-use crate::half_round::rounded;
-use crate::interpolate::{LANES, each_block};
+use crate::interpolate::each_block;
 use crate::linear::Grid;
+use crate::vector::vectorised;
 
 /// Where the neighbours leave a doubt.
 const DOUBT: u8 = u8::MAX;
@@ -47,56 +47,69 @@ fn certain(logits: &Logits<'_>) -> Vec<u8> {
     out
 }
 
-/// Takes the class where the neighbours agree, and interpolates all classes elsewhere.
+/// Takes the class where the neighbours agree; elsewhere interpolates the classes that can win there.
 pub(super) fn fast(logits: &Logits<'_>, grid: &Grid, out: &mut [u8]) {
+    /// Output voxels along x that are decided together.
+    const PIECE: usize = 32;
     let certain = certain(logits);
     let [nz, ny, nx] = grid.size;
     let size = grid.new_size();
     let [z, y, x] = &grid.axes;
-    let scratch = || (vec![0_u8; nx + 2], Vec::<usize>::with_capacity(size[2]));
-    each_block(out, size, scratch, |(agreed, open), block, rows| {
+    let scratch = || {
+        (Best::new(grid), vec![0_u8; nx + 2], vec![false; size[2].div_ceil(PIECE)], vec![(0.0, 0.0); logits.classes()])
+    };
+    each_block(out, size, scratch, |(best, agreed, open, ranges), block, rows| {
         let planes = [0, 1].map(|a| (z.first[block.z] + a).clamp(1, nz) - 1);
+        open.fill(false);
         for (lane, row) in rows.chunks_mut(size[2]).enumerate() {
-            debug_assert!(lane < LANES);
-            let at = block.row(lane);
-            let lines = [0, 1].map(|b| (y.first[at] + b).clamp(1, ny) - 1);
-            let from = |a: usize, b: usize| (planes[a] * ny + lines[b]) * nx;
-            let four = [from(0, 0), from(0, 1), from(1, 0), from(1, 1)].map(|f| &certain[f..f + nx]);
-            for (i, agreed) in agreed[1..=nx].iter_mut().enumerate() {
-                let [p, q, r, s] = four.map(|line| line[i]);
-                *agreed = if p == q && q == r && r == s { p } else { DOUBT };
-            }
+            let lines = [0, 1].map(|b| (y.first[block.row(lane)] + b).clamp(1, ny) - 1);
+            let line = |a: usize, b: usize| &certain[(planes[a] * ny + lines[b]) * nx..][..nx];
+            let four = [line(0, 0), line(0, 1), line(1, 0), line(1, 1)];
+            vectorised(|| agree(&mut agreed[1..=nx], four));
             agreed[0] = agreed[1];
             agreed[nx + 1] = agreed[nx];
-            open.clear();
-            for (i, (out, &first)) in row.iter_mut().zip(&x.first).enumerate() {
-                let (p, q) = (agreed[first], agreed[first + 1]);
-                *out = p;
-                if p != q || p == DOUBT {
-                    open.push(i);
-                }
-            }
-            let four = [from(0, 0), from(0, 1), from(1, 0), from(1, 1)];
-            let (wz, wy) = (z.weights[block.z], y.weights[at]);
-            let weights = [(wz[0], wy[0]), (wz[0], wy[1]), (wz[1], wy[0]), (wz[1], wy[1])];
-            for &i in open.iter() {
-                let pair = [0, 1].map(|c| (x.first[i] + c).clamp(1, nx) - 1);
-                let wx = x.weights[i];
-                let mut best = f64::NEG_INFINITY;
-                for (class, values) in logits.each().enumerate() {
-                    let mut sum = 0.0;
-                    for (&(wz, wy), &from) in weights.iter().zip(&four) {
-                        for (&at, &wx) in pair.iter().zip(&wx) {
-                            sum += ((values[from + at].to_f64() * wz) * wy) * wx;
-                        }
-                    }
-                    let half = rounded(sum);
-                    if half > best {
-                        best = half;
-                        row[i] = label(class);
-                    }
+            for ((piece, firsts), open) in row.chunks_mut(PIECE).zip(x.first.chunks(PIECE)).zip(open.iter_mut()) {
+                for (out, &first) in piece.iter_mut().zip(firsts) {
+                    let (p, q) = (agreed[first], agreed[first + 1]);
+                    *open |= p != q || p == DOUBT;
+                    *out = p;
                 }
             }
         }
+        if !open.contains(&true) {
+            return;
+        }
+        best.scratch.place(grid, block);
+        for piece in (0..open.len()).filter(|&piece| open[piece]) {
+            let voxels = piece * PIECE..((piece + 1) * PIECE).min(size[2]);
+            for (range, values) in ranges.iter_mut().zip(logits.each()) {
+                let needs = x.stretch(voxels.clone()).needs();
+                *range =
+                    best.scratch.inputs(values, grid, block, needs).fold((f32::INFINITY, f32::NEG_INFINITY), extent);
+            }
+            // No interpolated value leaves the range of its neighbours, not by rounding either (both ends of the range
+            // are half-precision numbers): a class that stays below another's least value never wins.
+            let floor = ranges.iter().map(|r| r.0).fold(f32::NEG_INFINITY, f32::max);
+            best.decide(logits, grid, block, voxels, |class| ranges[class].1 >= floor, rows);
+        }
     });
+}
+
+/// The label that four lines have in common, voxel by voxel.
+#[inline(always)]
+fn agree(out: &mut [u8], [a, b, c, d]: [&[u8]; 4]) {
+    for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *out = if (a == b) & (b == c) & (c == d) { a } else { DOUBT };
+    }
+}
+
+/// Least and greatest value, of what was and a row.
+fn extent((low, high): (f32, f32), row: &[f16]) -> (f32, f32) {
+    let mut part = [0.0_f32; 64];
+    row.chunks(64).fold((low, high), |(low, high), row| {
+        let part = &mut part[..row.len()];
+        widen(row, part);
+        part.iter()
+            .fold((low, high), |(low, high), &v| (if v < low { v } else { low }, if v > high { v } else { high }))
+    })
 }

@@ -1,13 +1,16 @@
 //! The greatest logit of every voxel, each class interpolated everywhere.
 
+use std::ops::Range;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::{Logits, label};
 use crate::half_round::rounded;
-use crate::interpolate::{LANES, Lanes, each_block};
+use crate::interpolate::{Block, LANES, Lanes, each_block};
 use crate::linear::{Grid, Scratch};
+use crate::vector::vectorised;
 
 /// Voxels looked at together where nothing is interpolated.
 const PART: usize = 1024;
@@ -50,6 +53,35 @@ impl Best {
         let nx = grid.new_size()[2];
         Self { scratch: Scratch::new(grid), value: vec![[0.0; LANES]; nx], class: vec![[0.0; LANES]; nx] }
     }
+
+    /// The labels of the voxels `x` of a block whose rows were placed, from the classes that `candidate` takes (at least
+    /// one): every such class interpolated and rounded to half precision, the first of the greatest. `rows` are the
+    /// block's rows of the output.
+    pub fn decide(
+        &mut self,
+        logits: &Logits<'_>,
+        grid: &Grid,
+        block: Block,
+        x: Range<usize>,
+        candidate: impl Fn(usize) -> bool,
+        rows: &mut [u8],
+    ) {
+        let n = x.len();
+        self.value[..n].fill([f64::NEG_INFINITY; LANES]);
+        for (class, values) in logits.each().enumerate().filter(|(class, _)| candidate(*class)) {
+            self.scratch.stretch(values, grid, block, grid.axes[2].stretch(x.clone()));
+            let number = f64::from(label(class));
+            let sums = &self.scratch.sums.sums[..n];
+            vectorised(|| contest(&mut self.value[..n], &mut self.class[..n], sums, number));
+        }
+        for (lane, row) in rows.chunks_mut(grid.axes[2].len()).enumerate() {
+            for (out, class) in row[x.clone()].iter_mut().zip(&self.class) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a class below 256")]
+                let class = class[lane] as u8;
+                *out = class;
+            }
+        }
+    }
 }
 
 /// Interpolates every class at every voxel, rounds to half precision, and takes the first of the greatest.
@@ -60,26 +92,21 @@ pub(super) fn exact(logits: &Logits<'_>, grid: &Grid, out: &mut [u8]) {
         size,
         || Best::new(grid),
         |best, block, rows| {
-            best.value.fill([f64::NEG_INFINITY; LANES]);
-            for (class, values) in logits.each().enumerate() {
-                best.scratch.block(values, grid, block);
-                let number = f64::from(label(class));
-                for ((value, class), sums) in best.value.iter_mut().zip(&mut best.class).zip(&best.scratch.sums.sums) {
-                    for ((value, class), &sum) in value.iter_mut().zip(class).zip(sums) {
-                        let half = rounded(sum);
-                        let better = half > *value;
-                        *value = if better { half } else { *value };
-                        *class = if better { number } else { *class };
-                    }
-                }
-            }
-            for (lane, row) in rows.chunks_mut(size[2]).enumerate() {
-                for (out, class) in row.iter_mut().zip(&best.class) {
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a class below 256")]
-                    let class = class[lane] as u8;
-                    *out = class;
-                }
-            }
+            best.scratch.place(grid, block);
+            best.decide(logits, grid, block, 0..size[2], |_| true, rows);
         },
     );
+}
+
+/// Rounds the sums of a class to half precision; where they exceed the best so far, they and the class become that.
+#[inline(always)]
+fn contest(best: &mut [Lanes], classes: &mut [Lanes], sums: &[Lanes], number: f64) {
+    for ((best, class), sums) in best.iter_mut().zip(classes).zip(sums) {
+        for ((best, class), &sum) in best.iter_mut().zip(class).zip(sums) {
+            let half = rounded(sum);
+            let better = half > *best;
+            *best = if better { half } else { *best };
+            *class = if better { number } else { *class };
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub(super) fn resampled(logits: &Logits<'_>, grid: &Grid, order: &[u8], out: &mu
         size,
         || Scratch::new(grid),
         |scratch, block, rows| {
+            scratch.place(grid, block);
             for (values, &label) in logits.each().zip(order) {
                 scratch.block(values, grid, block);
                 for (lane, row) in rows.chunks_mut(size[2]).enumerate() {
