@@ -109,7 +109,7 @@ fn build(quiet: Quiet, target: &Path) -> Result<Stage, String> {
     Ok(stage)
 }
 
-/// Stages one plugin folder of the checkout: its plugin.toml, the library that it names, and its `arch` and `data`.
+/// Stages one plugin folder of the checkout: its plugin.toml, the library that it names, and its `arch` and `models`.
 ///
 /// # Errors
 /// In words.
@@ -120,10 +120,10 @@ pub fn stage_plugin(folder: &Path, built: &Path, plugins: &Path) -> Result<(), S
     let to = plugins.join(folder.file_name().unwrap_or_default());
     place(&folder.join("plugin.toml"), &to.join("plugin.toml"))?;
     place(&built.join(&library), &to.join(&library))?;
-    let arch = folder.join("arch");
-    if arch.is_dir() {
-        for file in files(&arch)? {
-            place(&arch.join(&file), &to.join("arch").join(&file))?;
+    for documents in ["arch", "models"] {
+        let from = folder.join(documents);
+        for file in if from.is_dir() { files(&from)? } else { Vec::new() } {
+            place(&from.join(&file), &to.join(documents).join(&file))?;
         }
     }
     Ok(())

@@ -113,12 +113,17 @@ fn absent_outputs(
                     ),
                     link.at.label("may be absent"),
                 )
-                .with(giver.param_at("optional").label("because of this"))
+                .with(giver.absence_at().label("because of this"))
                 .with(port.at.label("this input is not optional"))
-                .help(format!(
-                    "set `optional = false` at node `{}`; a case without it is then quarantined",
-                    giver.id()
-                )),
+                .help(match giver.absent.first() {
+                    Some(param) => format!("install the checkpoint that `{param}` of node `{}` names", giver.id()),
+                    None => {
+                        format!(
+                            "set `optional = false` at node `{}`; a case without it is then quarantined",
+                            giver.id()
+                        )
+                    }
+                }),
             );
         }
     }

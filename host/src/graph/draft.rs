@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::diagnostic::{At, Diagnostic, did_you_mean};
+use crate::diagnostic::{At, Diagnostic, Severity, did_you_mean};
 use crate::pipeline::{NodeDoc, Reference};
 use crate::registry::manifest::Cases;
 use crate::registry::{CheckpointRef, ParamKind, PortSpec, Registry, Site, StageEntry, StageSpec};
@@ -22,6 +22,8 @@ pub(super) struct Draft<'a> {
     /// Parameters whose value was refused or is missing; what depends on them is unknown.
     pub doubtful: BTreeSet<String>,
     pub checkpoints: BTreeMap<String, Arc<CheckpointRef>>,
+    /// Checkpoint parameters whose checkpoint may be missing, and is.
+    pub absent: BTreeSet<String>,
     /// Inputs that exist (`when`), as indices in the stage's list.
     pub inputs: Vec<usize>,
     /// Outputs that exist, likewise.
@@ -39,6 +41,7 @@ impl<'a> Draft<'a> {
             params: Map::new(),
             doubtful: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
+            absent: BTreeSet::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
             bound: BTreeMap::new(),
@@ -146,8 +149,25 @@ impl<'a> Draft<'a> {
                     self.checkpoints.insert(param.name.clone(), checkpoint.clone());
                 }
                 None => {
-                    diagnostics.push(unknown_checkpoint(name, param.architecture.as_deref(), &at, registry));
-                    self.doubtful.insert(param.name.clone());
+                    let mut found = unknown_checkpoint(name, param.architecture.as_deref(), &at, registry);
+                    // A card that was refused is a fault, not an absence.
+                    let refused = registry.refused.iter().any(|r| r.would_give.iter().any(|n| n == name));
+                    match param.optional.as_deref().filter(|optional| self.is_set(optional) && !refused) {
+                        Some(optional) => {
+                            found.severity = Severity::Warning;
+                            found.code = "missing-checkpoint";
+                            found.message =
+                                format!("there is no checkpoint `{name}`, so `{}` gives nothing", self.id());
+                            diagnostics
+                                .push(found.with(self.param_at(optional).label("the chain goes on because of this")));
+                            self.params.insert(param.name.clone(), Json::String(String::new()));
+                            self.absent.insert(param.name.clone());
+                        }
+                        None => {
+                            diagnostics.push(found);
+                            self.doubtful.insert(param.name.clone());
+                        }
+                    }
                 }
             }
         }
@@ -177,6 +197,12 @@ impl<'a> Draft<'a> {
                 )),
             }
         }
+    }
+
+    /// Where it was said that the outputs may be absent.
+    pub fn absence_at(&self) -> At {
+        let permits = |param: &String| self.spec()?.params.get(param)?.optional.clone();
+        self.param_at(&self.absent.iter().find_map(permits).unwrap_or_else(|| "optional".to_owned()))
     }
 
     /// True where `param` is a bool parameter that is set.
@@ -217,6 +243,9 @@ fn unknown_checkpoint(name: &str, architecture: Option<&str>, at: &At, registry:
             }));
         }
         return out.help(format!("`gantry inspect {}` lists what is wrong there", refused.path.display()));
+    }
+    if let Some(model) = registry.models.get(name) {
+        return out.help(model.advice());
     }
     let import = import_command(name, architecture);
     match crate::diagnostic::closest(name, registry.checkpoints.keys().map(String::as_str)) {

@@ -299,7 +299,8 @@ impl<'a, 'b> Resolving<'a, 'b> {
         // A thousand elements of one port are a thousand cases of the same rule; a hundred thousand are a mistake.
         let made = count.unwrap_or(1).min(4096);
         let each = (0..made).map(|element| self.offer(index, port, list, count, element)).collect();
-        let may_be_absent = port.count == Count::Optional && self.draft.is_set("optional");
+        let absent = self.draft.is_set("optional") || !self.draft.absent.is_empty();
+        let may_be_absent = port.count == Count::Optional && absent;
         ResolvedOutput { port: port.name.clone(), list, count, each, may_be_absent }
     }
 

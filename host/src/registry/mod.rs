@@ -10,6 +10,7 @@ pub mod hashes;
 pub mod library;
 pub mod lock;
 pub mod manifest;
+pub mod model;
 pub mod params;
 pub mod places;
 pub mod ports;
@@ -25,6 +26,7 @@ use crate::diagnostic::{Diagnostic, Sources};
 
 pub use card::{Card, CheckpointRef};
 pub use manifest::{PluginManifest, Scope, StageSpec};
+pub use model::KnownModel;
 pub use params::{ParamKind, ParamSpec};
 pub use places::{Place, Places};
 pub use ports::{Count, PortSpec, View};
@@ -39,6 +41,8 @@ pub struct Registry {
     pub plugins: Vec<Arc<PluginFolder>>,
     /// Checkpoints by name.
     pub checkpoints: BTreeMap<String, Arc<CheckpointRef>>,
+    /// Checkpoints that plugins know of, installed or not, by name.
+    pub models: BTreeMap<String, Arc<KnownModel>>,
     /// Every folder that was looked into, in search order.
     pub searched: Vec<Place>,
     /// What was refused, and why.
@@ -165,8 +169,25 @@ impl Registry {
                     self.stages.insert(id.clone(), Arc::new(entry));
                 }
                 self.plugins.push(plugin);
+                self.add_models(&folder.join(model::FOLDER), sources);
             }
             Err(refused) => self.refused.push(refused),
+        }
+    }
+
+    /// Adds the documents of models in `folder`; the first of a name counts.
+    fn add_models(&mut self, folder: &Path, sources: &mut Sources) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut documents: Vec<PathBuf> =
+            entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        documents.sort();
+        for document in documents {
+            match KnownModel::read(&document, sources) {
+                Ok(model) => {
+                    self.models.entry(model.name.clone()).or_insert_with(|| Arc::new(model));
+                }
+                Err(refused) => self.refused.push(refused),
+            }
         }
     }
 

@@ -80,6 +80,8 @@ pub struct ParamSpec {
     pub default: Option<Json>,
     /// Checkpoints: the architecture the card must have.
     pub architecture: Option<String>,
+    /// Checkpoints: the bool parameter that permits it to be missing.
+    pub optional: Option<String>,
     /// One line for people.
     pub help: Option<String>,
     /// Where the parameter's name stands.
@@ -117,6 +119,13 @@ impl ParamSpec {
         let choices = texts(reader.strings("choices", diagnostics));
         let default = reader.take("default").map(|e| &e.value);
         let architecture = reader.string("architecture", diagnostics).map(|t| t.text);
+        let optional = reader.string("optional", diagnostics).and_then(|t| match t.text.strip_prefix('$') {
+            Some(param) => Some(param.to_owned()),
+            None => {
+                refuse(diagnostics, &t.at, "`optional` names a bool parameter: \"$parameter\"".to_owned());
+                None
+            }
+        });
         let help = reader.string("help", diagnostics).map(|t| t.text);
         reader.finish(diagnostics);
         let kind = read_kind(&kind?, of, table, diagnostics)?;
@@ -130,6 +139,7 @@ impl ParamSpec {
             choices,
             default: None,
             architecture,
+            optional,
             help,
             at: at.clone(),
         };
@@ -157,6 +167,7 @@ impl ParamSpec {
             ("multiple_of", matches!(element, ParamKind::Int), "an int"),
             ("choices", matches!(element, ParamKind::String), "a string or a list of strings"),
             ("architecture", matches!(self.kind, ParamKind::Checkpoint), "a checkpoint"),
+            ("optional", matches!(self.kind, ParamKind::Checkpoint), "a checkpoint"),
             ("of", matches!(self.kind, ParamKind::Choice(_) | ParamKind::List(_)), "a choice or a list"),
         ];
         for (key, allowed, what) in rules {

@@ -21,6 +21,17 @@ pub(super) fn check(spec: &StageSpec, table: &TomlTable, diagnostics: &mut Vec<D
     if let Some(Cases::Param(param)) = &spec.cases {
         param_is(spec, param, &key_at("cases"), "an int", |k| *k == ParamKind::Int, diagnostics);
     }
+    for (param, optional) in spec.checkpoint_params().filter_map(|p| Some((p, p.optional.as_ref()?))) {
+        param_is(spec, optional, &param.at, "a bool", |k| *k == ParamKind::Bool, diagnostics);
+        let is_bool = spec.params.get(optional).is_some_and(|p| p.kind == ParamKind::Bool);
+        if let Some(port) = spec.outputs.iter().find(|port| is_bool && port.count != Count::Optional) {
+            let text = format!(
+                "output `{}` needs `count = \"optional\"`: checkpoint `{}` may be missing, and then there is none",
+                port.name, param.name
+            );
+            refuse(diagnostics, &param.at, text);
+        }
+    }
     match (&spec.halo, spec.scope) {
         (None, Scope::Slab) => refuse(diagnostics, &key_at("scope"), "a slab stage needs `halo`".to_owned()),
         (Some(_), scope) if scope != Scope::Slab => {

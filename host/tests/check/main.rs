@@ -8,5 +8,6 @@ mod ducosy;
 mod edges;
 mod hostile;
 mod manifests;
+mod models;
 mod precision;
 mod verbs;
