@@ -12,9 +12,10 @@ use gantry_host::series::derive::{
     DerivationCodes, DerivationContext, ModelReference, Nature, Rounding, SlicePixels, derive_instance, new_ct_header,
 };
 use gantry_host::series::segmentation::{
-    Algorithm, AlgorithmType, Category, Encoding, Segment, SegmentationContext, write,
+    Algorithm, AlgorithmType, Category, Encoding, Segment, SegmentationContext, read, write,
 };
 use gantry_host::series::uid::UidMaker;
+use gantry_host::series::{ScanOptions, SeriesRecord, scan};
 use serde_json::json;
 
 /// Rows times columns is no multiple of 8: frames begin inside bytes.
@@ -168,6 +169,30 @@ fn source(grid: &Geometry, dir: &Path) -> Vec<InMemDicomObject> {
         .collect()
 }
 
+/// The one series of a folder.
+fn scanned(folder: &Path) -> SeriesRecord {
+    let options = ScanOptions { include_derived: true, ..ScanOptions::default() };
+    let report = scan(&[folder.to_owned()], &options, &|_| {}).unwrap();
+    assert_eq!(report.series.len(), 1, "{:?}", report.skipped);
+    report.series.into_iter().next().unwrap()
+}
+
+/// The grid with its slices and its rows the other way round.
+fn turned(grid: &Geometry) -> Geometry {
+    let mut out = grid.clone();
+    let first = grid.position_mm([SIZE[0] as f64 - 1.0, SIZE[1] as f64 - 1.0, 0.0]);
+    for r in 0..3 {
+        out.affine[4 * r + 1] = -grid.affine[4 * r + 1];
+        out.affine[4 * r + 2] = -grid.affine[4 * r + 2];
+        out.affine[4 * r + 3] = first[r];
+    }
+    out
+}
+
+fn turn(labels: &[u8]) -> Vec<u8> {
+    labels.chunks_exact(SIZE[2]).rev().flatten().copied().collect()
+}
+
 fn text(object: &InMemDicomObject, tag: dicom_core::Tag) -> String {
     object.element(tag).unwrap().to_str().unwrap().trim_end_matches('\0').to_owned()
 }
@@ -262,6 +287,25 @@ fn every_voxel_lies_where_the_source_has_it() {
                 expected.insert((number, place));
             }
             assert_eq!(places(&object), expected, "{name} {encoding:?}");
+            let series = scanned(&dir.join("source"));
+            let back = read(&path, &series, &grid, "", 1e-3).unwrap();
+            let mut renumbered = labels.clone();
+            if encoding == Encoding::Binary {
+                let number = |v: u8| VALUES.iter().position(|&value| value == v).map_or(0, |i| i as u8 + 1);
+                renumbered.iter_mut().for_each(|v| *v = number(*v));
+            }
+            assert_eq!(back.voxels, renumbered, "{name} {encoding:?} read back");
+            let heart = &back.table[0];
+            assert_eq!((heart.name.as_str(), heart.code.as_str(), heart.rgba), ("heart", "80891009", 0x80_20_40_ff));
+            assert_eq!(
+                (back.table[1].name.as_str(), back.table[1].code.as_str(), back.table[1].rgba),
+                ("part_7", "", 0)
+            );
+            // The same voxels in another order of slices and rows.
+            assert_eq!(read(&path, &series, &turned(&grid), "", 1e-3).unwrap().voxels, turn(&renumbered));
+            let alone = read(&path, &series, &grid, "part_251", 1e-3).unwrap();
+            assert_eq!(alone.voxels.iter().map(|&v| usize::from(v)).sum::<usize>(), 1);
+            assert_eq!(alone.voxels.iter().position(|&v| v == 1), labels.iter().position(|&v| v == 251));
             let [folder, path, given] =
                 [dir.join("source"), path, given.clone()].map(|p| p.to_str().unwrap().to_owned());
             let values = VALUES.map(|v| v.to_string()).join(",");
@@ -351,4 +395,64 @@ fn marks_and_identifiers() {
     let arrived = made(&headers, &context(Encoding::Labelmap));
     assert_eq!(text(&arrived, tags::SYNTHETIC_DATA), "YES");
     assert_eq!(text(&arrived, tags::LOSSY_IMAGE_COMPRESSION), "01");
+}
+
+/// Writes a file with some elements exchanged.
+fn altered(bytes: &[u8], dir: &Path, change: impl FnOnce(&mut InMemDicomObject)) -> PathBuf {
+    let mut file = dicom_object::from_reader(bytes).unwrap();
+    change(&mut file);
+    let path = dir.join("altered.dcm");
+    file.write_to_file(&path).unwrap();
+    path
+}
+
+/// Each refused by its own name, and no text of the patient in any word.
+#[test]
+fn what_is_not_of_this_series_is_refused() {
+    let here = grid([1., 0., 0.], [0., 1., 0.]);
+    let dir = output("refused");
+    let headers = source(&here, &dir);
+    let series = scanned(&dir.join("source"));
+    let (labels, _) = labels();
+    let slices: Vec<&[u8]> = labels.chunks_exact(SIZE[1] * SIZE[2]).collect();
+    let bytes = write(&headers, &slices, &here, &table(), &context(Encoding::Binary)).unwrap().bytes;
+    let set = |tag, vr, value: &'static str| {
+        move |o: &mut InMemDicomObject| {
+            o.put(dicom_core::DataElement::new(tag, vr, value));
+        }
+    };
+    use dicom_core::VR;
+    let refused = |path: &Path, grid: &Geometry, chosen: &str| {
+        let fault = read(path, &series, grid, chosen, 1e-3).unwrap_err();
+        assert!(!fault.text.contains("Secret"), "{fault}");
+        fault.code
+    };
+    let mut patient = altered(&bytes, &dir, set(tags::PATIENT_NAME, VR::PN, "Secret^Name"));
+    assert_eq!(refused(&patient, &here, ""), "other-patient");
+    patient = altered(&bytes, &dir, set(tags::FRAME_OF_REFERENCE_UID, VR::UI, "2.25.78"));
+    assert_eq!(refused(&patient, &here, ""), "frame-of-reference");
+    patient = altered(&bytes, &dir, set(tags::SEGMENTATION_TYPE, VR::CS, "FRACTIONAL"));
+    assert_eq!(refused(&patient, &here, ""), "fractional-segmentation");
+    patient = altered(&bytes, &dir, set(tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.2"));
+    assert_eq!(refused(&patient, &here, ""), "not-a-segmentation");
+    patient = altered(&bytes, &dir, |o| {
+        let data = o.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap()[..40].to_vec();
+        o.put(dicom_core::DataElement::new(tags::PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(data)));
+    });
+    assert_eq!(refused(&patient, &here, ""), "pixel-length");
+    let whole = altered(&bytes, &dir, |_| {});
+    assert_eq!(refused(&whole, &here, "Secret"), "no-segment");
+    assert_eq!(refused(&whole, &here, "17"), "no-segment");
+    // A hundredth of a millimetre, half a voxel, another spacing, a smaller grid.
+    for change in [
+        |g: &mut Geometry| g.affine[3] += 0.01,
+        |g: &mut Geometry| g.affine[7] += 0.375,
+        |g: &mut Geometry| g.affine[10] *= 1.01,
+        |g: &mut Geometry| g.size[2] -= 1,
+    ] {
+        let mut elsewhere = here.clone();
+        change(&mut elsewhere);
+        assert_eq!(refused(&whole, &elsewhere, ""), "grid");
+    }
+    read(&whole, &series, &here, "", 1e-3).unwrap();
 }

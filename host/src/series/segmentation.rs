@@ -8,12 +8,15 @@
 mod colour;
 mod frames;
 mod object;
+mod onto;
 mod place;
+mod read;
 mod segments;
 
 use super::derive::DerivationContext;
 use super::record::Fault;
 pub use object::{Segmented, write};
+pub use read::{LabelMap, is_dicom, read};
 
 /// How the labels are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
