@@ -5,11 +5,9 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use gantry_plugin::{Call, Error, Inputs, Opening, Outputs, Result, SliceStage};
 use serde::Deserialize;
 
-use super::services::{ask, padding, refuse};
-use crate::series::derive::{
-    self, DerivationCodes, DerivationContext, ModelReference, Nature, Rounding, SlicePixels, derive_instance,
-};
-use crate::series::uid::UidMaker;
+use super::derivation::Derivation;
+use super::services::{padding, refuse};
+use crate::series::derive::{self, DerivationContext, Rounding, SlicePixels, derive_instance};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,30 +15,6 @@ struct Params {
     series_description: String,
     series_number: i32,
     rounding: String,
-}
-
-/// The answer of `gantry.derive/1`.
-#[derive(Deserialize)]
-struct Derivation {
-    pipeline: String,
-    plan_digest: String,
-    case_digest: String,
-    sink: String,
-    run_time: jiff::Timestamp,
-    nature: String,
-    toy: bool,
-    models: Vec<Model>,
-    stages: Vec<String>,
-    deidentified: bool,
-    repaired: bool,
-    gantry: String,
-    uid_secret: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    name: String,
-    sha256: String,
 }
 
 struct DicomWrite {
@@ -56,8 +30,8 @@ impl SliceStage for DicomWrite {
     }
 
     fn begin(&mut self, call: &Call, _: &mut Opening) -> Result<()> {
-        let known: Derivation = ask(call, "gantry.derive/1", "{}")?;
-        self.context = Some(self.context(known)?);
+        let known = Derivation::ask(call)?;
+        self.context = Some(known.context(&self.params.series_description, self.params.series_number)?);
         Ok(())
     }
 
@@ -111,50 +85,6 @@ impl SliceStage for DicomWrite {
 fn derived_series_number(header: &InMemDicomObject) -> i32 {
     let number = header.get(dicom_dictionary_std::tags::SERIES_NUMBER).and_then(|e| e.to_int::<i32>().ok());
     number.filter(|n| (0..1_000_000).contains(n)).map_or(1000, |n| n + 1000)
-}
-
-impl DicomWrite {
-    fn context(&self, known: Derivation) -> Result<DerivationContext> {
-        let secret = match &known.uid_secret {
-            None => None,
-            Some(text) => {
-                let bytes = hex::decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
-                Some(bytes.ok_or_else(|| Error::service("gantry.derive/1: the secret is not 32 bytes"))?)
-            }
-        };
-        let nature = match known.nature.as_str() {
-            "synthetic" => Nature::Synthetic,
-            "enhanced" => Nature::Enhanced,
-            "derived" => Nature::Derived,
-            other => return Err(Error::service(format!("gantry.derive/1: unknown nature `{other}`"))),
-        };
-        let description = match self.params.series_description.as_str() {
-            "" => known.pipeline.clone(),
-            given => given.to_owned(),
-        };
-        let models = known.models.into_iter();
-        let software =
-            [format!("gantry {}", known.gantry), format!("plan {}", known.plan_digest.get(..16).unwrap_or_default())];
-        Ok(DerivationContext {
-            uids: UidMaker::new(secret.as_ref(), &known.plan_digest, &known.case_digest, &known.sink),
-            run_time: known.run_time,
-            series_number: self.params.series_number,
-            series_description: description,
-            pipeline: known.pipeline,
-            nature,
-            toy: known.toy,
-            models: models.map(|m| ModelReference { name: m.name, version: String::new(), sha256: m.sha256 }).collect(),
-            codes: DerivationCodes::default(),
-            contrast_removed: false,
-            deidentified_by_gantry: known.deidentified,
-            software_versions: software
-                .into_iter()
-                .chain(known.stages.into_iter().map(|s| s.chars().take(64).collect()))
-                .collect(),
-            lossy_source: false,
-            repair: known.repaired,
-        })
-    }
 }
 
 gantry_plugin::stage!("dicom-write", slice, DicomWrite);

@@ -3,6 +3,7 @@
 //! They are thin: reading, geometry, derived headers and encodings are pure functions of `series`. What only the host
 //! knows (which series, the run's time, what must be said of a derived object) they ask for through services.
 
+mod derivation;
 mod dicom_read;
 mod dicom_write;
 mod json_write;
@@ -11,6 +12,7 @@ mod nifti_read;
 mod nifti_write;
 pub mod phantom;
 mod png_write;
+mod seg_write;
 mod services;
 
 use gantry_plugin::abi::v1;

@@ -44,7 +44,7 @@ impl SliceStage for NiftiRead {
     }
 
     fn process(&self, _: &Call, _: &Inputs, outputs: &mut Outputs) -> Result<()> {
-        copy_slices(self.volume.as_ref(), outputs.image("image")?)
+        copy_slices(self.volume.as_ref().map(|v| v.voxels.as_slice()), outputs.image("image")?)
     }
 
     fn end(&mut self, _: &Call) -> Result<()> {

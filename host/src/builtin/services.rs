@@ -6,7 +6,6 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::engine::PaddingRun;
-use crate::series::nifti::NiftiVolume;
 use crate::series::{self, Fault, SeriesRecord};
 
 /// The answer of `gantry.source/1`.
@@ -40,18 +39,18 @@ pub fn padding(call: &Call, z: usize) -> Result<Vec<PaddingRun>> {
     Ok(answer.runs)
 }
 
-/// Copies the slices a call asks for out of the first channel of a volume that was read whole.
+/// Copies the slices a call asks for out of a volume `[z, y, x]` that was read whole.
 ///
 /// # Errors
 /// If nothing was read, or the call asks for a slice the volume does not have.
-pub fn copy_slices<T: Element>(volume: Option<&NiftiVolume<T>>, output: OutputImage) -> Result<()> {
-    let volume = volume.ok_or_else(|| Error::internal("not opened"))?;
+pub fn copy_slices<T: Element>(voxels: Option<&[T]>, output: OutputImage) -> Result<()> {
+    let voxels = voxels.ok_or_else(|| Error::internal("not opened"))?;
     let z0 = output.z0();
-    let mut voxels = output.voxels_mut::<T>()?;
-    for k in 0..voxels.slices() {
-        let plane = voxels.plane_mut(0, k);
+    let mut to = output.voxels_mut::<T>()?;
+    for k in 0..to.slices() {
+        let plane = to.plane_mut(0, k);
         let from = (z0 + k) * plane.len();
-        let source = volume.voxels.get(from..from + plane.len());
+        let source = voxels.get(from..from + plane.len());
         plane.copy_from_slice(source.ok_or_else(|| Error::internal("a slice outside the file"))?);
     }
     Ok(())

@@ -360,20 +360,20 @@ fn table_kept(rows: &[LabelRow], promised: &serde_json::Value) -> Result<(), Str
             return Err(format!("its label table has no name for the value {}", row.value));
         }
         if !found.insert(row.name.as_str()) {
-            return Err(format!("its label table has the name `{}` twice", row.name));
+            return Err(format!("its label table has the name of the value {} twice", row.value));
         }
     }
     let promised: BTreeSet<&str> = promised.as_array().into_iter().flatten().filter_map(|n| n.as_str()).collect();
     if promised.is_empty() || promised == found {
         return Ok(());
     }
-    let list = |names: Vec<&&str>| names.iter().take(8).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-    let missing = list(promised.difference(&found).collect());
-    let more = list(found.difference(&promised).collect());
-    Err(match (missing.as_str(), more.as_str()) {
-        (missing, "") => format!("its label table lacks {missing}, which the caps promise"),
-        ("", more) => format!("its label table has {more}, which the caps do not promise"),
-        (missing, more) => format!("its label table has {more} where the caps promise {missing}"),
+    // Names out of the caps are the pipeline's; what a stage wrote into its table is not repeated.
+    let missing: Vec<String> = promised.difference(&found).take(8).map(|n| format!("`{n}`")).collect();
+    let more = found.difference(&promised).count();
+    Err(match (missing.join(", ").as_str(), more) {
+        (missing, 0) => format!("its label table lacks {missing}, which the caps promise"),
+        ("", more) => format!("its label table has {more} names that the caps do not promise"),
+        (missing, more) => format!("its label table has {more} other names where the caps promise {missing}"),
     })
 }
 
@@ -564,10 +564,10 @@ mod tests {
         }
         for (broken, word) in [
             (&[(1, "heart")][..], "lacks `aorta`"),
-            (&[(1, "heart"), (2, "aorta"), (3, "liver")], "has `liver`, which"),
-            (&[(1, "heart"), (2, "liver")], "has `liver` where the caps promise `aorta`"),
+            (&[(1, "heart"), (2, "aorta"), (3, "liver")], "has 1 names that"),
+            (&[(1, "heart"), (2, "liver")], "has 1 other names where the caps promise `aorta`"),
             (&[(1, "heart"), (1, "aorta")], "the value 1 twice"),
-            (&[(1, "heart"), (2, "heart"), (3, "aorta")], "the name `heart` twice"),
+            (&[(1, "heart"), (2, "heart"), (3, "aorta")], "the name of the value 2 twice"),
             (&[(1, ""), (2, "aorta")], "no name for the value 1"),
         ] {
             let why = table_kept(&table_of(broken), &promised).unwrap_err();

@@ -7,8 +7,8 @@
 mod coding;
 mod frames;
 mod pixels;
-mod stale;
-mod text;
+pub(super) mod stale;
+pub(super) mod text;
 mod without_source;
 
 use dicom_core::value::{C, DataSetSequence, PrimitiveValue};
@@ -23,6 +23,7 @@ use super::uid::UidMaker;
 pub use coding::PixelCoding;
 pub use pixels::{PaddingRun, Rounding, SlicePixels, SourceFrame};
 pub use text::{SYNTHETIC_COMMENT, series_description};
+pub(super) use without_source::decimal_string;
 pub use without_source::new_ct_header;
 
 /// Manufacturer in the equipment item that marks a series as made by Gantry.
@@ -182,7 +183,7 @@ pub fn derive_instance(
     put(&mut out, tags::CONTENT_DATE, VR::DA, moment.date.as_str());
     put(&mut out, tags::CONTENT_TIME, VR::TM, moment.time.as_str());
 
-    let derivation = text::derivation(ctx, synthetic);
+    let derivation = text::derivation(ctx, synthetic, "image");
     let older = text_of(header, tags::DERIVATION_DESCRIPTION);
     put(&mut out, tags::DERIVATION_DESCRIPTION, VR::ST, text::appended(&older, &derivation));
     let codes: Vec<InMemDicomObject> = ctx.codes.codes().map(|(value, meaning)| dcm_code(value, meaning)).collect();
@@ -236,7 +237,7 @@ fn sop_class(header: &InMemDicomObject, repair: bool) -> Result<&'static str, Fa
 }
 
 /// Study and Frame of Reference UIDs are kept; where they are missing they are made or the header refused.
-fn repair_uids(out: &mut InMemDicomObject, ctx: &DerivationContext) -> Result<(), Fault> {
+pub(super) fn repair_uids(out: &mut InMemDicomObject, ctx: &DerivationContext) -> Result<(), Fault> {
     if text_of(out, tags::STUDY_INSTANCE_UID).is_empty() {
         if !ctx.repair {
             return Err(Fault::new("missing-uid", "the arriving header has no Study Instance UID (0020,000D)"));
@@ -298,7 +299,7 @@ fn source_image(
 }
 
 /// Appends Gantry to Contributing Equipment Sequence.
-fn equipment(out: &mut InMemDicomObject, ctx: &DerivationContext, derivation: &str, moment: &text::Moment) {
+pub(super) fn equipment(out: &mut InMemDicomObject, ctx: &DerivationContext, derivation: &str, moment: &text::Moment) {
     let item = |code: &str, meaning: &str, contribution: &str| {
         let mut item = InMemDicomObject::new_empty();
         put(&mut item, tags::MANUFACTURER, VR::LO, MANUFACTURER);
@@ -381,7 +382,7 @@ fn put_pixel_data(out: &mut InMemDicomObject, coding: &PixelCoding, encoded: pix
 }
 
 /// A code of the DICOM controlled terminology (PS3.16 annex D).
-fn dcm_code(value: &str, meaning: &str) -> InMemDicomObject {
+pub(super) fn dcm_code(value: &str, meaning: &str) -> InMemDicomObject {
     let mut item = InMemDicomObject::new_empty();
     put(&mut item, tags::CODE_VALUE, VR::SH, value);
     put(&mut item, tags::CODING_SCHEME_DESIGNATOR, VR::SH, "DCM");
@@ -390,7 +391,7 @@ fn dcm_code(value: &str, meaning: &str) -> InMemDicomObject {
 }
 
 /// Adds items at the end of a sequence; with `unique` those whose code value stands there already are left out.
-fn append_items(out: &mut InMemDicomObject, tag: Tag, new: Vec<InMemDicomObject>, unique: bool) {
+pub(super) fn append_items(out: &mut InMemDicomObject, tag: Tag, new: Vec<InMemDicomObject>, unique: bool) {
     if new.is_empty() {
         return;
     }
@@ -405,20 +406,20 @@ fn append_items(out: &mut InMemDicomObject, tag: Tag, new: Vec<InMemDicomObject>
 }
 
 /// The items of a sequence; none where it is absent or no sequence.
-fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
+pub(super) fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
     object.get(tag).and_then(|e| e.items()).unwrap_or_default()
 }
 
-fn put_sequence(object: &mut InMemDicomObject, tag: Tag, items: Vec<InMemDicomObject>) {
+pub(super) fn put_sequence(object: &mut InMemDicomObject, tag: Tag, items: Vec<InMemDicomObject>) {
     object.put(DataElement::new(tag, VR::SQ, DataSetSequence::from(items)));
 }
 
-fn put(object: &mut InMemDicomObject, tag: Tag, vr: VR, value: impl Into<PrimitiveValue>) {
+pub(super) fn put(object: &mut InMemDicomObject, tag: Tag, vr: VR, value: impl Into<PrimitiveValue>) {
     object.put(DataElement::new(tag, vr, value.into()));
 }
 
 /// The text of an element without padding; empty where it is absent, empty or no text.
-fn text_of(object: &InMemDicomObject, tag: Tag) -> String {
+pub(super) fn text_of(object: &InMemDicomObject, tag: Tag) -> String {
     object
         .get(tag)
         .and_then(|e| {
@@ -428,7 +429,7 @@ fn text_of(object: &InMemDicomObject, tag: Tag) -> String {
 }
 
 /// The texts of dicom-rs's errors may quote values, so they are not passed on.
-fn cannot_encode() -> Fault {
+pub(super) fn cannot_encode() -> Fault {
     Fault::new("dicom-encode", "the data set cannot be encoded: a value does not fit its type or the character set")
 }
 

@@ -19,6 +19,7 @@ pub mod read;
 pub mod record;
 mod rle;
 pub mod scan;
+pub mod segmentation;
 pub mod select;
 pub mod uid;
 pub mod write;

@@ -53,6 +53,16 @@ impl UidMaker {
         self.make("series", arriving, 0)
     }
 
+    /// Dimension Organization UID of the segmentation of the series that arrived with `arriving`.
+    pub fn dimension_organization(&self, arriving: &str) -> String {
+        self.make("dimension-organization", arriving, 0)
+    }
+
+    /// Tracking UID of the structure with label `value` in the series that arrived with `arriving`.
+    pub fn tracking(&self, arriving: &str, value: usize) -> String {
+        self.make("tracking", arriving, value)
+    }
+
     /// Study Instance UID, only for inputs that have none and are repaired: the same for every series and every sink
     /// of one case.
     pub fn study(&self) -> String {
@@ -138,6 +148,9 @@ mod tests {
             base.series(""),
             base.study(),
             base.frame_of_reference(),
+            base.dimension_organization("1.2.3"),
+            base.tracking("1.2.3", 4),
+            base.tracking("1.2.3", 5),
             maker(Some(&[7; 32])).instance("1.2.3", 4),
             maker(Some(&[8; 32])).instance("1.2.3", 4),
             UidMaker::new(None, "plan2", "inputs", "write").instance("1.2.3", 4),

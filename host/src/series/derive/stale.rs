@@ -42,7 +42,7 @@ const STALE: [Tag; 20] = [
 ///
 /// # Errors
 /// `dicom-depth` for sequences nested deeper than 64.
-pub(super) fn without_stale(header: &InMemDicomObject) -> Result<InMemDicomObject, Fault> {
+pub(in crate::series) fn without_stale(header: &InMemDicomObject) -> Result<InMemDicomObject, Fault> {
     let kept = header.iter().filter(|e| !is_stale(e.tag()));
     let mut elements = Vec::new();
     for element in kept {

@@ -48,12 +48,12 @@ pub fn series_description(text: &str, toy: bool, synthetic: bool) -> Result<Stri
     Ok(whole)
 }
 
-/// What was done, in words, for Derivation Description.
-pub(super) fn derivation(ctx: &DerivationContext, synthetic: bool) -> String {
+/// What was done, in words, for Derivation Description. `what` was made: an `image`, a `segmentation`.
+pub(in crate::series) fn derivation(ctx: &DerivationContext, synthetic: bool, what: &str) -> String {
     let mut parts = vec![match ctx.nature {
         _ if synthetic => format!("{MANUFACTURER}: {SYNTHETIC_COMMENT}"),
-        Nature::Enhanced => format!("{MANUFACTURER}: enhanced image"),
-        _ => format!("{MANUFACTURER}: derived image"),
+        Nature::Enhanced => format!("{MANUFACTURER}: enhanced {what}"),
+        _ => format!("{MANUFACTURER}: derived {what}"),
     }];
     if ctx.toy {
         parts.push("made with a TOY checkpoint, without meaning".to_owned());
@@ -80,7 +80,7 @@ pub(super) fn derivation(ctx: &DerivationContext, synthetic: bool) -> String {
 }
 
 /// `new` after what was done earlier; what does not fit is cut off the front, so that the latest step stays whole.
-pub(super) fn appended(older: &str, new: &str) -> String {
+pub(in crate::series) fn appended(older: &str, new: &str) -> String {
     let older = older.trim();
     if older.is_empty() {
         return new.to_owned();
@@ -91,7 +91,7 @@ pub(super) fn appended(older: &str, new: &str) -> String {
 }
 
 /// The synthetic label, before any comment that arrived.
-pub(super) fn synthetic_comment(older: &str) -> String {
+pub(in crate::series) fn synthetic_comment(older: &str) -> String {
     let older = older.trim();
     if older.is_empty() {
         return SYNTHETIC_COMMENT.to_owned();
@@ -104,7 +104,7 @@ pub(super) fn synthetic_comment(older: &str) -> String {
 
 /// At most `max` characters of printable ASCII: a backslash would part the value in two and becomes `/`, anything else
 /// foreign becomes `?`.
-pub(super) fn plain(text: &str, max: usize) -> String {
+pub(in crate::series) fn plain(text: &str, max: usize) -> String {
     let clean = |c: char| match c {
         '\\' => '/',
         ' '..='~' => c,
@@ -115,7 +115,7 @@ pub(super) fn plain(text: &str, max: usize) -> String {
 }
 
 /// One moment as DICOM writes it.
-pub(super) struct Moment {
+pub(in crate::series) struct Moment {
     /// DA, `YYYYMMDD`.
     pub date: String,
     /// TM, `HHMMSS`.

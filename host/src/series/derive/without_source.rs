@@ -98,7 +98,7 @@ fn decimals(values: impl IntoIterator<Item = f64>) -> PrimitiveValue {
 }
 
 /// The most precise decimal string of at most 16 characters (VR DS).
-pub(super) fn decimal_string(value: f64) -> String {
+pub(in crate::series) fn decimal_string(value: f64) -> String {
     let value = if value == 0.0 { 0.0 } else { value };
     let shortest = format!("{value}");
     if shortest.len() <= 16 {
