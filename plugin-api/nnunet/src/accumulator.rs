@@ -47,6 +47,11 @@ impl Accumulator {
         Ok(Self { depth, plane, logits: vec![f16::ZERO; all], weights })
     }
 
+    /// Bytes held for so many heads and planes.
+    pub fn bytes(heads: usize, depth: usize, plane: [usize; 2]) -> u64 {
+        [heads + 1, depth, plane[0], plane[1], 2].iter().map(|&n| n as u64).product()
+    }
+
     /// Adds the weights `map` `[z][y][x]` of a whole window.
     pub fn add_weights(&mut self, window: [usize; 3], patch: [usize; 3], map: &[f32]) {
         let place = Place { window, patch, first: 0, planes: patch[0] };

@@ -14,6 +14,7 @@ mod accumulator;
 mod decision;
 mod error;
 mod frame;
+mod memory;
 mod model;
 mod prediction;
 mod preprocessing;

@@ -134,6 +134,22 @@ impl Model {
         self.channels
     }
 
+    /// Channels of its output: classes with the background, or regions.
+    pub(crate) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Networks that are averaged.
+    pub(crate) fn folds(&self) -> usize {
+        self.networks.len()
+    }
+
+    /// Most bytes that a network holds while it runs over a window.
+    pub(crate) fn activation_bytes(&self, threads: usize) -> usize {
+        let bytes = |network: &Unet| network.activation_bytes(self.configuration.patch, threads);
+        self.networks.iter().map(bytes).max().unwrap_or(0)
+    }
+
     /// Bytes of the packed weights of all folds.
     pub fn weight_bytes(&self) -> u64 {
         self.networks.iter().map(|network| network.weight_bytes() as u64).sum()

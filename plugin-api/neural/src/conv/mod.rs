@@ -253,6 +253,14 @@ impl Conv {
         }
     }
 
+    /// Most bytes that a thread holds between the inputs and an output of `size`, roughly.
+    pub(crate) fn scratch(&self, size: [usize; 3]) -> usize {
+        match &self.route {
+            Route::Winograd(winograd) => winograd.scratch(size, self.channels(), self.outputs),
+            _ => 0,
+        }
+    }
+
     /// Shape of the output for an input of `shape`.
     ///
     /// # Errors

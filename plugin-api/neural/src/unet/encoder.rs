@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::layer::{Layer, Layers, Run, Sizes, chain_from};
 use super::plan::UnetEncoder;
 use crate::blocked::{Blocked, Cells, Entry, Finish, Pool, Pooling, Shape};
+use crate::conv::Conv;
 use crate::engine::Engine;
 use candle_core::{Result, bail};
 
@@ -70,6 +71,22 @@ impl Encoder {
             Self::Plain(stages) => stages.iter().flatten().map(|layer| layer.conv.bytes()).sum(),
             Self::Residual { stem, stages } => {
                 stem.conv.bytes() + stages.iter().flatten().map(ResidualBlock::bytes).sum::<usize>()
+            }
+        }
+    }
+
+    /// Whether it consists of residual blocks.
+    pub(super) fn residual(&self) -> bool {
+        matches!(self, Self::Residual { .. })
+    }
+
+    /// Convolutions of a stage.
+    pub(super) fn stage(&self, stage: usize) -> Vec<&Conv> {
+        match self {
+            Self::Plain(stages) => stages.get(stage).into_iter().flatten().map(|layer| &layer.conv).collect(),
+            Self::Residual { stages, .. } => {
+                let blocks = stages.get(stage).into_iter().flatten();
+                blocks.flat_map(|block| [&block.first.conv, &block.second.conv]).collect()
             }
         }
     }

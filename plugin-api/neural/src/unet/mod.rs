@@ -7,6 +7,7 @@
 
 mod encoder;
 mod layer;
+mod memory;
 mod plan;
 
 use std::rc::Rc;

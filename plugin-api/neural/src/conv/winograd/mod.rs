@@ -145,6 +145,16 @@ impl Winograd {
         self.points.iter().chain(self.direct.iter().flat_map(|direct| &direct.packed)).map(Packed::bytes).sum()
     }
 
+    /// Bytes of one task's transformed tiles, to an output of size `out`.
+    pub(super) fn scratch(&self, out: [usize; 3], channels: usize, outputs: usize) -> usize {
+        let chunk = self.chunk(out, channels);
+        let plane = chunk.rows * chunk.columns;
+        // Several inputs may each leave lanes of their last block empty.
+        let blocks_in = channels.div_ceil(LANES) + 1;
+        let cells = blocks_in * (chunk.groups + self.taps - 1) * plane + outputs.div_ceil(LANES) * chunk.groups * plane;
+        self.points.len() * (cells + 2) * CELL
+    }
+
     fn chunk(&self, out: [usize; 3], channels: usize) -> Chunk {
         let (rows, columns) = (out[1].div_ceil(OUT), out[2].div_ceil(OUT));
         let planes = if self.deep == 1 { 1 } else { PAIR };
