@@ -8,6 +8,7 @@ use crate::kernels::lanes::{Lanes, for_lanes};
 use crate::kernels::{CELL, Element, LANES};
 use candle_core::{Result, bail};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// `activation(((x - mean) * scale + shift) * gate + addend)`: the map is per channel, the gate per pixel.
 pub struct Finish<'a> {
@@ -19,6 +20,8 @@ pub struct Finish<'a> {
     /// What negative values are multiplied with: 1 is no activation, 0 a ReLU.
     pub(super) slope: f32,
     enlarge: Option<Enlarge>,
+    /// Planes of the input that are wanted; `None` is all.
+    planes: Option<Range<usize>>,
     /// A gain that fits no map.
     misfit: bool,
 }
@@ -36,7 +39,7 @@ struct Affine {
 
 impl Default for Finish<'_> {
     fn default() -> Self {
-        Self { affine: None, gate: None, addend: None, slope: 1.0, enlarge: None, misfit: false }
+        Self { affine: None, gate: None, addend: None, slope: 1.0, enlarge: None, planes: None, misfit: false }
     }
 }
 
@@ -147,6 +150,12 @@ impl<'a> Finish<'a> {
         self
     }
 
+    /// Of these planes along depth alone: what is made has only them. The addend and the gate are those of the whole.
+    pub fn planes(mut self, planes: Range<usize>) -> Self {
+        self.planes = Some(planes);
+        self
+    }
+
     /// The affine map of 16 channels.
     pub(super) fn block(&self, picture: usize, block: usize) -> [[f32; LANES]; 3] {
         match &self.affine {
@@ -177,6 +186,11 @@ impl<'a> Finish<'a> {
         {
             bail!("finish: cannot add {:?} to {:?}", addend.shape, input.shape)
         }
+        if let Some(planes) = &self.planes
+            && (planes.is_empty() || planes.end > input.shape.size[0] || self.enlarge.is_some())
+        {
+            bail!("finish: planes {planes:?} of {:?}, or planes of an enlarged picture", input.shape)
+        }
         if let Some(gate) = self.gate
             && gate.len() != input.shape.pictures * input.shape.pixels()
         {
@@ -195,7 +209,10 @@ impl<'a> Finish<'a> {
         keep: bool,
     ) -> Result<(Option<Cells>, Option<Blocked>)> {
         self.check(input)?;
-        let size = self.enlarge.map_or(input.shape.size, |enlarge| enlarge.output(input.shape.size));
+        let mut size = self.enlarge.map_or(input.shape.size, |enlarge| enlarge.output(input.shape.size));
+        if let Some(planes) = &self.planes {
+            size[0] = planes.len();
+        }
         let shape = Shape { size, ..input.shape };
         shape.check()?;
         let mut cells = match entry {
@@ -212,6 +229,7 @@ impl<'a> Finish<'a> {
             isa,
             input,
             shape,
+            first: self.planes.as_ref().map_or(0, |planes| planes.start),
             group,
             copies: entry.map(|entry| Copies::new(shape, entry)),
             cells: cells.as_mut().map(|cells| Target(cells.data.as_mut_ptr())),
@@ -270,6 +288,8 @@ pub(super) struct Job<'a> {
     pub input: &'a Blocked,
     /// Of the result.
     shape: Shape,
+    /// The input's plane that is the result's first.
+    first: usize,
     /// Blocks of f32 per cell.
     group: usize,
     copies: Option<Copies>,
@@ -294,17 +314,21 @@ impl Job<'_> {
         for sub in 0..self.group {
             let block = cell_block * self.group + sub;
             let missing = block >= shape.blocks();
-            let from = ((picture * shape.blocks() + block) * shape.pixels() + (z * height + y) * width) * LANES;
+            let to = ((picture * shape.blocks() + block) * shape.pixels() + (z * height + y) * width) * LANES;
+            let all = self.input.shape.pixels();
+            let pixel = ((self.first + z) * height + y) * width;
+            // Meaningless where the picture is enlarged, and not used there.
+            let from = ((picture * shape.blocks() + block) * all + pixel) * LANES;
             let affine = (!missing).then(|| self.finish.block(picture, block));
             let large = match self.finish.enlarge {
                 Some(enlarge) if !missing => Some(self.enlarged_row(enlarge, picture, block, [z, y])),
                 _ => None,
             };
             let gate = self.finish.gate.filter(|_| self.finish.enlarge.is_none());
-            let gate = gate.map(|gate| &gate[picture * shape.pixels() + (z * height + y) * width..]);
+            let gate = gate.map(|gate| &gate[picture * all + pixel..]);
             let line = |data: &[f32]| data[from..from + width * LANES].as_ptr();
             // SAFETY: this iteration owns the row.
-            let out = self.kept.map_or(std::ptr::null_mut(), |kept| unsafe { kept.at(from) }.cast());
+            let out = self.kept.map_or(std::ptr::null_mut(), |kept| unsafe { kept.at(to) }.cast());
             let form = Form::Single;
             let source = affine.as_ref().map(|affine| match &large {
                 // Finished already.

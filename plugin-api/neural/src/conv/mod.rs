@@ -59,6 +59,10 @@ pub struct ConvConfig {
     pub not_negative: bool,
     /// Whether the mean, variance and extremes of the output's channels are wanted.
     pub statistics: bool,
+    /// Size of the input that will come, where it is known: weights are then kept for the one way of computing that suits
+    /// it. Other sizes work, perhaps slower; and where Winograd's transforms are used, a value that is not finite spreads to
+    /// its neighbours instead of being computed around.
+    pub expected: Option<[usize; 3]>,
 }
 
 impl Default for ConvConfig {
@@ -72,6 +76,7 @@ impl Default for ConvConfig {
             activation: None,
             not_negative: false,
             statistics: false,
+            expected: None,
         }
     }
 }
@@ -195,22 +200,30 @@ impl Conv {
         } else if columns {
             Route::Columns(Columns::new(&entry, outputs, &inputs, kernel, &at)?)
         } else {
-            let packed = |bias: &[f32]| {
+            let packed = || {
                 let pack = |phase: &phases::Phase| {
                     let weight = |output: usize, input: usize, tap: usize| {
                         phase.sources[tap].iter().map(|&element| at(output, input, element)).sum::<f32>()
                     };
-                    Packed::new(&entry, outputs, &inputs, phase.taps.len(), &weight, bias)
+                    Packed::new(&entry, outputs, &inputs, phase.taps.len(), &weight, &given)
                 };
-                phases.all.iter().map(pack).collect()
+                phases.all.iter().map(pack).collect::<Vec<_>>()
             };
-            let packed = packed(&given);
-            let direct = Direct { phases, packed };
+            let winograd = winograd.filter(|_| entry.element == Element::F32);
+            let few = match config.expected {
+                Some(size) => winograd::few(phases::output(&config, kernel, size)?, kernel[0]),
+                None => false,
+            };
             match winograd {
-                Some(enlarged) if entry.element == Element::F32 => {
+                Some(enlarged) if !few => {
+                    let direct = config.expected.is_none().then(&packed);
+                    let direct = direct.map(|packed| Direct { phases, packed });
                     Route::Winograd(Box::new(Winograd::new(&entry, outputs, &inputs, kernel[0], enlarged, &at, direct)))
                 }
-                _ => Route::Direct(direct),
+                _ => {
+                    let packed = packed();
+                    Route::Direct(Direct { phases, packed })
+                }
             }
         };
         Ok(Self { engine: engine.clone(), config, outputs, inputs, kernel, entry, bias, route })
@@ -237,6 +250,14 @@ impl Conv {
             Route::Direct(direct) | Route::Rows(direct, _) => direct.bytes(),
             Route::Winograd(winograd) => winograd.bytes(),
             Route::Columns(columns) => columns.bytes(),
+        }
+    }
+
+    /// Most bytes that a thread holds between the inputs and an output of `size`, roughly.
+    pub(crate) fn scratch(&self, size: [usize; 3]) -> usize {
+        match &self.route {
+            Route::Winograd(winograd) => winograd.scratch(size, self.channels(), self.outputs),
+            _ => 0,
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use super::layer::{Layer, Layers, Sizes, chain_from};
+use super::layer::{Layer, Layers, Run, Sizes, chain_from};
 use super::plan::UnetEncoder;
 use crate::blocked::{Blocked, Cells, Entry, Finish, Pool, Pooling, Shape};
+use crate::conv::Conv;
 use crate::engine::Engine;
 use candle_core::{Result, bail};
 
@@ -29,7 +30,8 @@ impl Encoder {
                     for conv in 0..count {
                         let stride = if conv == 0 { plan.strides[at] } else { [1; 3] };
                         let outputs = plan.features[at];
-                        let sizes = Sizes { inputs: &[channels], outputs, kernel: plan.kernels[at], stride };
+                        let size = plan.size(if conv == 0 { at.saturating_sub(1) } else { at });
+                        let sizes = Sizes { inputs: &[channels], outputs, kernel: plan.kernels[at], stride, size };
                         let key = format!("encoder.stages.{at}.0.convs.{conv}");
                         stage.push(layers.layer(&key, sizes, at == 0 && conv == 0)?);
                         channels = outputs;
@@ -40,7 +42,8 @@ impl Encoder {
             }
             UnetEncoder::Residual { blocks, stem } => {
                 let kernel = plan.kernels[0];
-                let sizes = Sizes { inputs: &[plan.channels], outputs: *stem, kernel, stride: [1; 3] };
+                let size = plan.size(0);
+                let sizes = Sizes { inputs: &[plan.channels], outputs: *stem, kernel, stride: [1; 3], size };
                 let first = layers.layer("encoder.stem.convs.0", sizes, true)?;
                 let mut channels = *stem;
                 let mut stages = Vec::new();
@@ -49,8 +52,10 @@ impl Encoder {
                     for block in 0..count {
                         let stride = if block == 0 { plan.strides[at] } else { [1; 3] };
                         let outputs = plan.features[at];
-                        let sizes = Sizes { inputs: &[channels], outputs, kernel: plan.kernels[at], stride };
-                        stage.push(ResidualBlock::new(layers, &format!("encoder.stages.{at}.blocks.{block}"), sizes)?);
+                        let size = plan.size(if block == 0 { at.saturating_sub(1) } else { at });
+                        let sizes = Sizes { inputs: &[channels], outputs, kernel: plan.kernels[at], stride, size };
+                        let key = format!("encoder.stages.{at}.blocks.{block}");
+                        stage.push(ResidualBlock::new(layers, &key, sizes, plan.size(at))?);
                         channels = outputs;
                     }
                     stages.push(stage);
@@ -70,18 +75,34 @@ impl Encoder {
         }
     }
 
+    /// Whether it consists of residual blocks.
+    pub(super) fn residual(&self) -> bool {
+        matches!(self, Self::Residual { .. })
+    }
+
+    /// Convolutions of a stage.
+    pub(super) fn stage(&self, stage: usize) -> Vec<&Conv> {
+        match self {
+            Self::Plain(stages) => stages.get(stage).into_iter().flatten().map(|layer| &layer.conv).collect(),
+            Self::Residual { stages, .. } => {
+                let blocks = stages.get(stage).into_iter().flatten();
+                blocks.flat_map(|block| [&block.first.conv, &block.second.conv]).collect()
+            }
+        }
+    }
+
     /// Runs all stages. `skips` are what the decoder wants of each stage but the last, `below` what it wants of that.
     pub(super) fn forward(
         &self,
-        engine: &Engine,
+        run: Run<'_>,
         planes: &[f32],
         shape: Shape,
         skips: &[&Entry],
         below: &Entry,
     ) -> Result<Encoded> {
         match self {
-            Self::Plain(stages) => plain(engine, stages, planes, shape, skips, below),
-            Self::Residual { stem, stages } => residual(engine, stem, stages, planes, shape, skips, below),
+            Self::Plain(stages) => plain(run, stages, planes, shape, skips, below),
+            Self::Residual { stem, stages } => residual(run, stem, stages, planes, shape, skips, below),
         }
     }
 }
@@ -100,22 +121,23 @@ fn twice(
 }
 
 fn plain(
-    engine: &Engine,
+    run: Run<'_>,
     stages: &[Vec<Layer>],
     planes: &[f32],
     shape: Shape,
     skips: &[&Entry],
     below: &Entry,
 ) -> Result<Encoded> {
+    let engine = run.engine;
     let mut kept = Vec::new();
     let mut cells: Option<Rc<Cells>> = None;
     for (at, stage) in stages.iter().enumerate() {
         let Some((first, rest)) = stage.split_first() else { bail!("U-Net: a stage without convolutions") };
         let raw = match cells.take() {
             None => first.conv.forward_planes(planes, shape)?,
-            Some(cells) => first.conv.forward(&[&*cells])?,
+            Some(cells) => run.forward(&first.conv, &[&*cells])?,
         };
-        let raw = chain_from(engine, first, rest, raw)?;
+        let raw = chain_from(run, first, rest, raw)?;
         let finish = rest.last().unwrap_or(first).finish(&raw)?;
         match stages.get(at + 1).and_then(|next| next.first()).zip(skips.get(at)) {
             Some((next, skip)) => {
@@ -144,9 +166,10 @@ pub(super) struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    fn new(layers: &mut Layers<'_>, key: &str, sizes: Sizes<'_>) -> Result<Self> {
+    /// `after` is the size of its result.
+    fn new(layers: &mut Layers<'_>, key: &str, sizes: Sizes<'_>, after: Option<[usize; 3]>) -> Result<Self> {
         let first = layers.layer(&format!("{key}.conv1"), sizes, false)?;
-        let inner = Sizes { inputs: &[sizes.outputs], stride: [1; 3], ..sizes };
+        let inner = Sizes { inputs: &[sizes.outputs], stride: [1; 3], size: after, ..sizes };
         let second = layers.layer(&format!("{key}.conv2"), inner, false)?;
         let pool = (sizes.stride != [1; 3]).then(|| Pool {
             kernel: sizes.stride,
@@ -157,7 +180,7 @@ impl ResidualBlock {
             true => None,
             false => {
                 let key = format!("{key}.skip.{}", usize::from(pool.is_some()));
-                let sizes = Sizes { kernel: [1; 3], stride: [1; 3], ..sizes };
+                let sizes = Sizes { kernel: [1; 3], stride: [1; 3], size: after, ..sizes };
                 Some(layers.normalised(&key, sizes, false, false)?)
             }
         };
@@ -170,7 +193,8 @@ impl ResidualBlock {
     }
 
     /// What is added to the second convolution: `trunk`, pooled and projected.
-    fn around(&self, engine: &Engine, trunk: Blocked) -> Result<Blocked> {
+    fn around(&self, run: Run<'_>, trunk: Blocked) -> Result<Blocked> {
+        let engine = run.engine;
         let mut skip = match &self.pool {
             Some(pool) => engine.pool(&trunk, pool)?,
             None => trunk,
@@ -178,7 +202,7 @@ impl ResidualBlock {
         if let Some(project) = &self.project {
             let cells = engine.cells(&Finish::default(), &skip, project.entry())?;
             drop(skip);
-            let raw = project.conv.forward(&[&cells])?;
+            let raw = run.forward(&project.conv, &[&cells])?;
             drop(cells);
             skip = engine.blocked(&project.norm(&raw)?, &raw)?;
         }
@@ -186,18 +210,19 @@ impl ResidualBlock {
     }
 
     /// The second convolution's raw result, and what is to be added to it normalised.
-    fn run(&self, engine: &Engine, cells: Rc<Cells>, trunk: Blocked) -> Result<(Blocked, Blocked)> {
-        let inner = self.first.conv.forward(&[&*cells])?;
+    fn run(&self, run: Run<'_>, cells: Rc<Cells>, trunk: Blocked) -> Result<(Blocked, Blocked)> {
+        let engine = run.engine;
+        let inner = run.forward(&self.first.conv, &[&*cells])?;
         drop(cells);
-        let skip = self.around(engine, trunk)?;
+        let skip = self.around(run, trunk)?;
         let cells = engine.cells(&self.first.finish(&inner)?, &inner, self.second.entry())?;
         drop(inner);
-        Ok((self.second.conv.forward(&[&cells])?, skip))
+        Ok((run.forward(&self.second.conv, &[&cells])?, skip))
     }
 }
 
 fn residual(
-    engine: &Engine,
+    run: Run<'_>,
     stem: &Layer,
     stages: &[Vec<ResidualBlock>],
     planes: &[f32],
@@ -205,6 +230,7 @@ fn residual(
     skips: &[&Entry],
     below: &Entry,
 ) -> Result<Encoded> {
+    let engine = run.engine;
     let blocks: Vec<(usize, &ResidualBlock)> =
         stages.iter().enumerate().flat_map(|(at, stage)| stage.iter().map(move |block| (at, block))).collect();
     let Some((_, first)) = blocks.first() else { bail!("U-Net: a stage without blocks") };
@@ -215,7 +241,7 @@ fn residual(
     let mut kept = Vec::new();
     for (number, &(at, block)) in blocks.iter().enumerate() {
         let Some(before) = trunk.take() else { bail!("U-Net: a block without a trunk") };
-        let (raw, skip) = block.run(engine, cells, before)?;
+        let (raw, skip) = block.run(run, cells, before)?;
         let finish = block.second.norm(&raw)?.adding(&skip).leaky_relu(block.slope);
         match blocks.get(number + 1) {
             None => {

@@ -1,7 +1,7 @@
 //! The layers of a U-Net: convolution, instance normalisation, leaky ReLU, with their weights by the published keys.
 
 use super::plan::UnetPlan;
-use crate::blocked::{Blocked, Entry, Finish};
+use crate::blocked::{Blocked, Cells, Entry, Finish};
 use crate::checkpoint::NetworkWeights;
 use crate::conv::{Conv, ConvConfig, Kind};
 use crate::engine::Engine;
@@ -22,6 +22,24 @@ pub(super) struct Sizes<'a> {
     pub outputs: usize,
     pub kernel: [usize; 3],
     pub stride: [usize; 3],
+    /// Of the input's picture, where it is known.
+    pub size: Option<[usize; 3]>,
+}
+
+/// What running layers needs.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub engine: &'a Engine,
+    /// Asked before every convolution; an error ends the run.
+    pub go_on: &'a dyn Fn() -> Result<()>,
+}
+
+impl Run<'_> {
+    /// `conv` of `inputs`.
+    pub fn forward(&self, conv: &Conv, inputs: &[&Cells]) -> Result<Blocked> {
+        (self.go_on)()?;
+        conv.forward(inputs)
+    }
 }
 
 impl Layers<'_> {
@@ -39,7 +57,7 @@ impl Layers<'_> {
             bail!("weights: `{key}.weight` expected [{a}, {b}, {depth}, {height}, {width}], found {:?}", weight.dims())
         }
         let bias = if bias { Some(self.vector(&format!("{key}.bias"), sizes.outputs)?) } else { None };
-        let config = ConvConfig { stride: sizes.stride, ..config };
+        let config = ConvConfig { stride: sizes.stride, expected: sizes.size, ..config };
         Conv::new(self.engine, &weight, bias.as_ref(), sizes.inputs, config)
     }
 
@@ -103,12 +121,12 @@ impl Layer {
 }
 
 /// Runs `rest` one after the other behind `before`, whose convolution gave `raw`; the last one's result is left as it is.
-pub(super) fn chain_from(engine: &Engine, before: &Layer, rest: &[Layer], mut raw: Blocked) -> Result<Blocked> {
+pub(super) fn chain_from(run: Run<'_>, before: &Layer, rest: &[Layer], mut raw: Blocked) -> Result<Blocked> {
     let mut before = before;
     for layer in rest {
-        let cells = engine.cells(&before.finish(&raw)?, &raw, layer.entry())?;
+        let cells = run.engine.cells(&before.finish(&raw)?, &raw, layer.entry())?;
         drop(raw);
-        raw = layer.conv.forward(&[&cells])?;
+        raw = run.forward(&layer.conv, &[&cells])?;
         before = layer;
     }
     Ok(raw)

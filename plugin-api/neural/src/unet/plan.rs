@@ -2,6 +2,7 @@
 
 use candle_core::{Result, bail};
 use gantry_weights::StateDict;
+use gantry_weights::nnunet::{Configuration, Dataset, Encoder};
 
 /// How the encoder's stages are built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub struct UnetPlan {
     pub eps: f64,
     /// What the leaky ReLU multiplies negative values with.
     pub slope: f32,
+    /// The one size that inputs will have, where it is known (`patch_size`): weights then take less memory. Other sizes
+    /// still work, perhaps slower.
+    pub patch: Option<[usize; 3]>,
 }
 
 impl UnetPlan {
@@ -79,6 +83,30 @@ impl UnetPlan {
             affine: true,
             eps: 1e-5,
             slope: 0.01,
+            patch: None,
+        }
+    }
+
+    /// The network of a configuration, with the channels and heads of its data set.
+    pub fn of(configuration: &Configuration, dataset: &Dataset) -> Self {
+        let network = &configuration.network;
+        let encoder = match &network.encoder {
+            Encoder::Plain { convolutions } => UnetEncoder::Plain { convolutions: convolutions.clone() },
+            Encoder::Residual { blocks, stem } => UnetEncoder::Residual { blocks: blocks.clone(), stem: *stem },
+        };
+        Self {
+            channels: dataset.channels.len(),
+            classes: dataset.heads(),
+            features: network.features.clone(),
+            kernels: network.kernels.clone(),
+            strides: network.strides.clone(),
+            encoder,
+            decoder: network.decoder.clone(),
+            bias: network.bias,
+            affine: network.affine,
+            eps: network.eps,
+            slope: network.slope,
+            patch: Some(configuration.patch),
         }
     }
 
@@ -90,6 +118,13 @@ impl UnetPlan {
     /// What every side of an input must be a multiple of, `[depth, height, width]`.
     pub fn multiple(&self) -> [usize; 3] {
         std::array::from_fn(|axis| self.strides.iter().map(|stride| stride[axis]).product())
+    }
+
+    /// Size of a stage's result for inputs of the expected size.
+    pub(super) fn size(&self, stage: usize) -> Option<[usize; 3]> {
+        let strides = &self.strides[..=stage];
+        let patch = self.patch.filter(|patch| patch.iter().all(|&side| side > 0))?;
+        Some(std::array::from_fn(|axis| strides.iter().fold(patch[axis], |side, stride| side.div_ceil(stride[axis]))))
     }
 
     /// Checks that the lists fit together.
@@ -131,6 +166,12 @@ impl UnetPlan {
         }
         if self.strides[0] != [1; 3] {
             bail!("U-Net: the first stage keeps the resolution, found stride {:?}", self.strides[0])
+        }
+        let multiple = self.multiple();
+        if let Some(patch) = self.patch
+            && (0..3).any(|axis| patch[axis] == 0 || !patch[axis].is_multiple_of(multiple[axis]))
+        {
+            bail!("U-Net: a patch of multiples of {multiple:?} expected, found {patch:?}")
         }
         Ok(())
     }

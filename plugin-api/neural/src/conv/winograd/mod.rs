@@ -36,8 +36,8 @@ pub(super) struct Winograd {
     deep: usize,
     /// Whether tiles read an input enlarged by two along `[height, width]`.
     enlarged: [bool; 2],
-    /// Computes chunks with values that are not finite.
-    direct: Direct,
+    /// Computes chunks with values that are not finite, and pictures of few tiles.
+    direct: Option<Direct>,
 }
 
 /// How many tiles one task takes. A group is a plane of output, or a pair of planes that share points.
@@ -86,6 +86,12 @@ fn each(spread: bool, count: usize, work: impl Fn(usize) + Sync) {
     if spread { (0..count).into_par_iter().for_each(&work) } else { (0..count).for_each(work) }
 }
 
+/// Whether `out` has so few tiles that it is computed directly, by a kernel of `depth`.
+pub(super) fn few(out: [usize; 3], depth: usize) -> bool {
+    let planes = if depth == DEEP_WEIGHTS[0].len() { PAIR } else { 1 };
+    out[0].div_ceil(planes) * out[1].div_ceil(OUT) * out[2].div_ceil(OUT) < FEW
+}
+
 impl Winograd {
     /// `weight(output, input, tap)` with taps `[depth][3][3]`.
     pub(super) fn new(
@@ -95,39 +101,58 @@ impl Winograd {
         depth: usize,
         enlarged: [bool; 2],
         weight: &Dense<'_>,
-        direct: Direct,
+        direct: Option<Direct>,
     ) -> Self {
         let entry = Entry { element: Element::F32, split: false, ..*entry };
         let (deep, taps) = if depth == DEEP_WEIGHTS[0].len() { (DEEP, 1) } else { (1, depth) };
-        let points = (0..deep * FLAT)
+        let channels: usize = inputs.iter().sum();
+        // `[output][input][depth][3][3]`.
+        let dense: Vec<f32> = (0..outputs * channels * depth * 9)
+            .map(|at| weight(at / (depth * 9) / channels, at / (depth * 9) % channels, at % (depth * 9)))
+            .collect();
+        let flat: Vec<Vec<Packed>> = (0..FLAT)
             .into_par_iter()
             .map(|point| {
-                let (row, column) = (WEIGHTS[point % FLAT / IN], WEIGHTS[point % IN]);
-                let plane = |output: usize, input: usize, z: usize| {
-                    let mut sum = 0f64;
-                    for (y, row) in row.iter().enumerate() {
-                        for (x, column) in column.iter().enumerate() {
-                            sum += row * column * f64::from(weight(output, input, (z * 3 + y) * 3 + x));
+                let (row, column) = (WEIGHTS[point / IN], WEIGHTS[point % IN]);
+                let factors: [f64; 9] = std::array::from_fn(|at| row[at / 3] * column[at % 3]);
+                let plane = |plane: &[f32]| -> f64 {
+                    plane.iter().zip(factors).fold(0.0, |sum, (&w, factor)| sum + factor * f64::from(w))
+                };
+                // `[output][input][depth]`: each serves all points along depth.
+                let planes: Vec<f64> = dense.chunks_exact(9).map(plane).collect();
+                let along = |at: usize| {
+                    let transformed = |output: usize, input: usize, tap: usize| {
+                        let planes = &planes[(output * channels + input) * depth..][..depth];
+                        if deep == 1 {
+                            return planes[tap] as f32;
                         }
-                    }
-                    sum
+                        let along = DEEP_WEIGHTS[at].iter().zip(planes);
+                        along.filter(|(w, _)| **w != 0.0).map(|(w, plane)| w * plane).sum::<f64>() as f32
+                    };
+                    Packed::new(&entry, outputs, inputs, taps, &transformed, &[])
                 };
-                let transformed = |output: usize, input: usize, tap: usize| match deep {
-                    1 => plane(output, input, tap) as f32,
-                    _ => {
-                        let along = DEEP_WEIGHTS[point / FLAT].iter().enumerate();
-                        along.filter(|(_, w)| **w != 0.0).map(|(z, w)| w * plane(output, input, z)).sum::<f64>() as f32
-                    }
-                };
-                Packed::new(&entry, outputs, inputs, taps, &transformed, &[])
+                (0..deep).map(along).collect()
             })
             .collect();
+        // Those along depth slowest.
+        let mut flat: Vec<_> = flat.into_iter().map(Vec::into_iter).collect();
+        let points = (0..deep).flat_map(|_| flat.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()).collect();
         Self { points, taps, deep, enlarged, direct }
     }
 
     /// Bytes of the weights.
     pub(super) fn bytes(&self) -> usize {
-        self.points.iter().map(Packed::bytes).sum::<usize>() + self.direct.bytes()
+        self.points.iter().chain(self.direct.iter().flat_map(|direct| &direct.packed)).map(Packed::bytes).sum()
+    }
+
+    /// Bytes of one task's transformed tiles, to an output of size `out`.
+    pub(super) fn scratch(&self, out: [usize; 3], channels: usize, outputs: usize) -> usize {
+        let chunk = self.chunk(out, channels);
+        let plane = chunk.rows * chunk.columns;
+        // Several inputs may each leave lanes of their last block empty.
+        let blocks_in = channels.div_ceil(LANES) + 1;
+        let cells = blocks_in * (chunk.groups + self.taps - 1) * plane + outputs.div_ceil(LANES) * chunk.groups * plane;
+        self.points.len() * (cells + 2) * CELL
     }
 
     fn chunk(&self, out: [usize; 3], channels: usize) -> Chunk {
@@ -164,8 +189,8 @@ impl Winograd {
         let channels: usize = inputs.iter().map(|input| input.shape.channels).sum();
         let chunk = self.chunk(out.size, channels);
         let (groups, rows) = (out.size[0].div_ceil(chunk.planes), out.size[1].div_ceil(OUT));
-        if groups * rows * chunk.columns < FEW {
-            return self.direct.forward(engine, inputs, out, statistics);
+        if let Some(direct) = self.direct.as_ref().filter(|_| groups * rows * chunk.columns < FEW) {
+            return direct.forward(engine, inputs, out, statistics);
         }
         let across = rows.div_ceil(chunk.rows);
         let tasks = groups.div_ceil(chunk.groups) * across;
@@ -183,12 +208,15 @@ impl Winograd {
                 spread,
             };
             self.task(engine, inputs, out, bias, &part, target);
+            if !statistics && self.direct.is_none() {
+                return Vec::new();
+            }
             let parts = partials(engine, out, &part, target);
             let finite = |part: &Partial| part.mean.iter().all(|mean| mean.is_finite());
-            if parts.iter().all(finite) {
+            let Some(direct) = self.direct.as_ref().filter(|_| !parts.iter().all(finite)) else {
                 return if statistics { parts } else { Vec::new() };
-            }
-            self.directly(engine, inputs, out, &part, target);
+            };
+            self.directly(direct, engine, inputs, out, &part, target);
             if statistics { partials(engine, out, &part, target) } else { Vec::new() }
         })
     }
@@ -354,15 +382,23 @@ impl Winograd {
     }
 
     /// The chunk's outputs by the definition.
-    fn directly(&self, engine: &Engine, inputs: &[&Cells], out: Shape, part: &Part, target: Target<f32>) {
-        let tables = self.direct.tables(inputs, part.picture);
-        let step = self.direct.phases.step;
+    fn directly(
+        &self,
+        direct: &Direct,
+        engine: &Engine,
+        inputs: &[&Cells],
+        out: Shape,
+        part: &Part,
+        target: Target<f32>,
+    ) {
+        let tables = direct.tables(inputs, part.picture);
+        let step = direct.phases.step;
         let lattice: [usize; 3] = std::array::from_fn(|axis| out.size[axis].div_ceil(step[axis]));
         let depth = part.depth(out);
         let rows = part.row * OUT / step[1]..((part.row + part.rows) * OUT / step[1]).min(lattice[1]);
         for z in depth.start / step[0]..depth.end.div_ceil(step[0]).min(lattice[0]) {
             let rows = Rows { picture: part.picture, first: z * lattice[1] + rows.start, count: rows.len() };
-            self.direct.task(engine, &tables, inputs, out, &rows, target);
+            direct.task(engine, &tables, inputs, out, &rows, target);
         }
     }
 }
