@@ -132,6 +132,20 @@ impl<'a, T: Element> Voxels<'a, T> {
         // SAFETY: `Frame::check` proved that every plane lies inside the readable span, and the input lives for 'a.
         unsafe { std::slice::from_raw_parts(self.data.add(at), len) }
     }
+
+    /// All voxels as one array `[C, Z, Y, X]`, where the host laid them out without gaps.
+    pub fn contiguous(&self) -> Option<&'a [T]> {
+        let [channels, slices, rows, columns] = self.frame.shape;
+        let plane = rows * columns;
+        let len = channels * slices * plane;
+        if len == 0 {
+            return Some(&[]);
+        }
+        let no_gap = (slices == 1 || self.frame.stride[1] == plane) && (channels == 1 || self.frame.stride[0] == slices * plane);
+        // SAFETY: without gaps the last voxel, which `Frame::check` proved to lie inside the readable span, is number
+        // `len - 1`; the input lives for 'a.
+        no_gap.then(|| unsafe { std::slice::from_raw_parts(self.data, len) })
+    }
 }
 
 /// Writable voxels, handed out once per output and call.

@@ -19,6 +19,9 @@ pub enum Error {
     /// The image is not what the model takes.
     #[error("image: {0}")]
     Image(String),
+    /// The scan has no right answer: a code for programs (kebab-case), and why. No patient data.
+    #[error("{1}")]
+    Unfit(&'static str, String),
     /// A volume cannot be processed.
     #[error(transparent)]
     Volume(#[from] gantry_volume::Error),

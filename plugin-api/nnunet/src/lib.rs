@@ -3,6 +3,8 @@
 //! * [`Model`] is one configuration of a model with its folds: [`Model::segment`] takes an image to labels exactly as
 //!   nnU-Net's own predictor does (crop, normalisation, resampling, Gaussian sliding window in half precision, mirroring,
 //!   folds, export); [`Model::logits`] stops on the network's grid.
+//! * [`TotalSegmentator`] runs several models the way TotalSegmentator does; [`Segmenter`] is an imported checkpoint run
+//!   either way on a [`Scan`].
 //! * [`Frame`] says how an image lies in what the network sees of it.
 //! * [`Watch`] looks on and may end the work.
 //!
@@ -18,10 +20,16 @@ mod memory;
 mod model;
 mod prediction;
 mod preprocessing;
+mod scan;
+mod segmenter;
+mod totalsegmentator;
 mod watch;
 mod windows;
 
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use model::{GridLogits, Image, Model, Settings};
+pub use scan::Scan;
+pub use segmenter::{Choices, Segmenter};
+pub use totalsegmentator::{LabelsBack, TotalPart, TotalSegmentator, TotalSettings};
 pub use watch::Watch;

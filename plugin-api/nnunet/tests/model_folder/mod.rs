@@ -1,4 +1,5 @@
 //! The fixtures' models as their trainer left them, and their images and labels.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,7 @@ pub struct Nifti {
     pub size: [usize; 3],
     pub spacing_mm: [f64; 3],
     pub orientation: Orientation,
+    pub affine: [f64; 12],
 }
 
 impl Nifti {
@@ -89,7 +91,7 @@ impl Nifti {
             _ => volume.into_nifti_typed_data::<i16>().expect("voxels").into_iter().map(f32::from).collect(),
         };
         assert_eq!(voxels.len(), size.iter().product::<usize>());
-        Self { voxels, size, spacing_mm, orientation }
+        Self { voxels, size, spacing_mm, orientation, affine }
     }
 
     pub fn image(&self) -> Image<'_> {
