@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use gantry_abi::v1::{ABI_MAJOR, ABI_MINOR};
 use gantry_plugin::{Isa, IsaFeatures};
+use gantry_weights::nnunet::{ARCHITECTURE, Segmentation};
 use serde_json::{Value as Json, json};
 
 use super::places::{PlacesArgs, SiteArgs, nothing_installed};
@@ -15,8 +16,9 @@ use crate::engine::devices;
 use crate::identity::Key;
 use crate::machine;
 use crate::machine::cuda::{Card, Driver};
+use crate::registry::model::megabytes;
 use crate::registry::site::AUTO;
-use crate::registry::{Registry, Site};
+use crate::registry::{KnownModel, Registry, Site};
 
 /// Arguments of `gantry doctor`.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,6 +49,11 @@ fn cuda_libraries(registry: &Registry) -> impl Iterator<Item = (&str, &str, bool
         let file = plugin.manifest.library_for("cuda")?;
         Some((plugin.manifest.id.as_str(), file, plugin.path.join(file).is_file()))
     })
+}
+
+/// Checkpoints that plugins know how to get and that are not here. That is no fault: not every chain needs them.
+fn not_installed(registry: &Registry) -> impl Iterator<Item = &KnownModel> {
+    registry.models.values().map(|model| &**model).filter(|model| !registry.checkpoints.contains_key(&model.name))
 }
 
 /// What the examination found.
@@ -101,6 +108,12 @@ fn examine(args: &DoctorArgs) -> Health {
         if !missing.is_empty() {
             let at = checkpoint.path.display();
             wrong.push(format!("checkpoint {}: {} is not in {at}", checkpoint.name, missing.join(", ")));
+        }
+        if missing.is_empty() && checkpoint.card.architecture == ARCHITECTURE {
+            let text = std::fs::read_to_string(checkpoint.path.join(Segmentation::FILE)).map_err(|e| e.to_string());
+            if let Err(why) = text.and_then(|t| Segmentation::parse(&t).map_err(|e| e.to_string())) {
+                wrong.push(format!("checkpoint {}: {why}", checkpoint.name));
+            }
         }
     }
     let key = args.key.clone().or_else(|| site.as_ref().ok().and_then(|s| s.key_file.clone()));
@@ -165,7 +178,15 @@ fn report_json(health: &Health) -> Json {
             .map(|p| json!({ "id": p.manifest.id, "version": p.manifest.version, "abi": p.manifest.abi, "path": p.path }))
             .collect::<Vec<_>>(),
         "checkpoints": registry.checkpoints.values()
-            .map(|c| json!({ "name": c.name, "toy": c.card.toy, "path": c.path })).collect::<Vec<_>>(),
+            .map(|c| json!({
+                "name": c.name, "architecture": c.card.architecture, "bytes": c.bytes_on_disk(),
+                "licence": c.card.licence, "toy": c.card.toy, "path": c.path,
+            })).collect::<Vec<_>>(),
+        "models_not_installed": not_installed(registry)
+            .map(|m| json!({
+                "name": m.name, "title": m.title, "size": m.size, "licence": m.licence, "source": m.source,
+                "import": m.import,
+            })).collect::<Vec<_>>(),
         "refused": registry.refused.iter().map(|r| json!(r.path)).collect::<Vec<_>>(),
         "site": site.as_ref().ok().and_then(|s| s.path.clone()),
         "key": key.as_ref().map(|(path, why)| json!({ "path": path, "usable": why.is_none() })),
@@ -228,13 +249,16 @@ fn report(health: &Health) -> String {
     let builtin = registry.stages.values().filter(|e| matches!(e.origin, crate::registry::Origin::Builtin)).count();
     line("found", format!("{builtin} built-in stages"));
     let plugins = registry.plugins.iter().map(|p| format!("plugin {} {}", p.manifest.id, p.manifest.version));
-    let checkpoints = registry
-        .checkpoints
-        .values()
-        .map(|c| format!("checkpoint {}{}", c.name, if c.card.toy { " (toy)" } else { "" }));
+    let checkpoints = registry.checkpoints.values().map(|c| {
+        let (toy, size) = (if c.card.toy { " (toy)" } else { "" }, megabytes(c.bytes_on_disk()));
+        format!("checkpoint {}{toy}: {}, {size}, licence {}", c.name, c.card.architecture, c.card.licence)
+    });
     let hidden = registry.shadowed.iter().map(|s| format!("hidden: {} in {}, by {}", s.name, s.path.display(), s.by));
     for found in plugins.chain(checkpoints).chain(hidden) {
         line("", found);
+    }
+    for model in not_installed(registry) {
+        line("missing", format!("checkpoint {}: {}", model.name, model.advice()));
     }
     for problem in wrong {
         line("WRONG", problem.clone());
@@ -272,6 +296,31 @@ mod tests {
         assert!(found["plugins"].as_array().unwrap().iter().any(|p| p["id"] == "hu-window"));
         let words = report(&examine(&args));
         assert!(words.contains("driver") && words.contains("all is well"), "{words}");
+    }
+
+    #[test]
+    fn checkpoints_are_listed_with_what_they_are_and_those_missing_with_how_to_get_them() {
+        let (temp, mut args) = installed("hu-window", PLUGIN);
+        let models = temp.path().join("hu-window/models");
+        std::fs::create_dir_all(&models).unwrap();
+        for name in ["toy-soft", "totalseg-heart"] {
+            let text = include_str!("../../../plugins/heart-mask/models/totalseg-heart.toml");
+            let own = text.replace("name    = \"totalseg-heart\"", &format!("name = \"{name}\""));
+            std::fs::write(models.join(format!("{name}.toml")), own).unwrap();
+        }
+        args.places.checkpoints = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints").into()];
+        let found: Json = serde_json::from_str(&run(&args).stdout).unwrap();
+        let toy = found["checkpoints"].as_array().unwrap().iter().find(|c| c["name"] == "toy-soft").unwrap();
+        assert_eq!((&toy["architecture"], &toy["toy"]), (&json!("ducosy-generator"), &json!(true)));
+        assert!(toy["bytes"].as_u64().unwrap() > 100_000 && toy["licence"].is_string(), "{toy}");
+        let missing = found["models_not_installed"].as_array().unwrap();
+        assert_eq!(missing.iter().map(|m| &m["name"]).collect::<Vec<_>>(), ["totalseg-heart"]);
+        assert_eq!(found["ok"], true, "what is not installed is no fault");
+        let words = report(&examine(&args));
+        let line = words.lines().find(|l| l.contains("checkpoint toy-soft")).unwrap();
+        assert!(line.contains("(toy): ducosy-generator, ") && line.contains(" MB, licence "), "{line}");
+        let line = words.lines().find(|l| l.starts_with("missing")).unwrap();
+        assert!(line.contains("totalseg-heart") && line.contains("--models 293,298"), "{line}");
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! `gantry inspect STAGE|FILE`: a stage's ports, caps and parameters; a plugin folder; a checkpoint's card.
 
+mod segmentation;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use gantry_weights::nnunet::ARCHITECTURE;
 use serde_json::{Map, Value as Json, json};
 
 use crate::diagnostic::{Diagnostic, Sources, did_you_mean};
 use crate::registry::caps::{CapsSpec, Term};
 use crate::registry::card::Card;
+use crate::registry::model::megabytes;
 use crate::registry::{
-    CheckpointRef, Count, Origin, ParamKind, ParamSpec, PluginFolder, PortSpec, Refused, StageSpec, View, read_plugin,
+    CheckpointRef, Count, Origin, ParamKind, ParamSpec, PluginFolder, PortSpec, Refused, Registry, StageSpec, View,
+    read_plugin,
 };
 
+use self::segmentation::Models;
 use super::places::PlacesArgs;
 use super::reply::{Reply, colour};
 
@@ -47,7 +53,7 @@ pub fn run(args: &InspectArgs) -> Reply {
     }
     if looks_like_path && let Some(folder) = document_folder(path, "card.toml") {
         return match CheckpointRef::read(&folder, &mut sources) {
-            Ok(checkpoint) => card(args, &checkpoint),
+            Ok(checkpoint) => card(args, &checkpoint, &args.places.open(&mut sources)),
             Err(refused) => refusal(args, &refused, &sources),
         };
     }
@@ -61,7 +67,7 @@ pub fn run(args: &InspectArgs) -> Reply {
         return show(args, || stage_json(&entry.spec, &origin), || stage_text(&entry.spec, &origin));
     }
     if let Some(checkpoint) = registry.checkpoints.get(&args.what) {
-        return card(args, checkpoint);
+        return card(args, checkpoint, &registry);
     }
     if let Some(refused) = registry.refused.iter().find(|r| r.would_give.contains(&args.what)) {
         return refusal(args, refused, &sources);
@@ -87,8 +93,37 @@ fn show(args: &InspectArgs, json: impl Fn() -> Json, text: impl Fn() -> String) 
     Reply { stdout, ..Reply::default() }
 }
 
-fn card(args: &InspectArgs, checkpoint: &CheckpointRef) -> Reply {
-    show(args, || checkpoint_json(checkpoint, args.redact), || checkpoint_text(checkpoint, args.redact))
+fn card(args: &InspectArgs, checkpoint: &CheckpointRef, registry: &Registry) -> Reply {
+    let architecture = checkpoint.card.architecture.as_str();
+    let models = (architecture == ARCHITECTURE).then(|| Models::read(&checkpoint.path));
+    let stages: Vec<&str> = registry
+        .stages
+        .iter()
+        .filter(|(_, e)| e.spec.checkpoint_params().any(|p| p.architecture.as_deref() == Some(architecture)))
+        .map(|(id, _)| id.as_str())
+        .collect();
+    let json = || {
+        let mut out = checkpoint_json(checkpoint, args.redact);
+        out["stages"] = json!(stages);
+        out["bytes"] = json!(checkpoint.bytes_on_disk());
+        match &models {
+            Some(Ok(models)) => out["segmentation"] = models.json(),
+            Some(Err(why)) => out["wrong"] = json!(why),
+            None => {}
+        }
+        out
+    };
+    let text = || {
+        let mut out = checkpoint_text(checkpoint, args.redact);
+        match &models {
+            Some(Ok(models)) => out += &models.text(),
+            Some(Err(why)) => out += &format!("\nWRONG {why}\n"),
+            None => {}
+        }
+        let by = if stages.is_empty() { "no installed stage".to_owned() } else { stages.join(", ") };
+        out + &format!("\nrun by {by}; {} on disk\n", megabytes(checkpoint.bytes_on_disk()))
+    };
+    Reply { code: if matches!(models, Some(Err(_))) { 4 } else { 0 }, ..show(args, json, text) }
 }
 
 fn refusal(args: &InspectArgs, refused: &Refused, sources: &Sources) -> Reply {
@@ -183,7 +218,7 @@ fn param_json(param: &ParamSpec) -> Json {
     json!({
         "name": param.name, "type": param.kind.word(), "of": of, "min": param.min, "max": param.max,
         "multiple_of": param.multiple_of, "unit": param.unit, "choices": param.choices, "default": param.default,
-        "required": param.default.is_none(), "architecture": param.architecture, "help": param.help,
+        "required": param.default.is_none(), "architecture": param.architecture, "optional": param.optional, "help": param.help,
     })
 }
 

@@ -152,6 +152,12 @@ impl CheckpointRef {
         }
     }
 
+    /// Bytes of the card's files that are there, by the file system's word.
+    pub fn bytes_on_disk(&self) -> u64 {
+        let length = |file: &CardFile| std::fs::metadata(self.path.join(&file.path)).map_or(0, |m| m.len());
+        self.card.files.iter().map(length).sum()
+    }
+
     /// The weight files that are not there.
     pub fn missing_files(&self) -> Vec<&CardFile> {
         self.card.files.iter().filter(|f| !self.path.join(&f.path).is_file()).collect()

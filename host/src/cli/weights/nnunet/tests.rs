@@ -347,3 +347,45 @@ fn what_a_data_set_says_of_its_patients_is_not_copied() {
         assert!(!content.windows(4).any(|w| w == b"JANE"), "{}", file.path);
     }
 }
+
+fn inspect(checkpoint: &Path, json: bool) -> crate::cli::reply::Reply {
+    let what = checkpoint.display().to_string();
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins").into();
+    let places = crate::cli::places::PlacesArgs { plugins: vec![plugin], checkpoints: Vec::new() };
+    crate::cli::inspect::run(&crate::cli::inspect::InspectArgs { what, json, redact: false, places })
+}
+
+#[test]
+fn inspect_shows_models_and_classes() {
+    let Some(root) = fixture("totalseg_weights") else { return };
+    let temp = tempfile::tempdir().unwrap();
+    import(&root, temp.path(), &["--name", "heart"]).unwrap();
+    let folder = temp.path().join("heart");
+    let reply = inspect(&folder, false);
+    assert_eq!(reply.code, 0, "{}", reply.stderr);
+    for words in [
+        "run as TotalSegmentator runs them, windows 0.8 of a patch apart",
+        "total-6mm (looks first)",
+        "1.5 x 1.5 x 1.5",
+        "48 x 48 x 48",
+        "plain, 6-12-16",
+        "SCT 80891009",
+        "on disk",
+    ] {
+        assert!(reply.stdout.contains(words), "{words} is missing:\n{}", reply.stdout);
+    }
+    let found: Json = serde_json::from_str(&inspect(&folder, true).stdout).unwrap();
+    let models = found["segmentation"]["models"].as_array().unwrap();
+    assert_eq!((models.len(), &models[0]["patch"], &models[1]["rough"]), (2, &json!([48, 48, 48]), &json!(true)));
+    assert_eq!(found["segmentation"]["labels"][0]["name"], "heart");
+    assert!(found["bytes"].as_u64().unwrap() > 100_000 && found["stages"].is_array());
+
+    std::fs::write(folder.join("cardiac/plans.json"), "{}").unwrap();
+    let reply = inspect(&folder, false);
+    assert_eq!(reply.code, 4);
+    assert!(
+        reply.stdout.contains("WRONG") && reply.stdout.contains("not plans of nnU-Net version 2"),
+        "{}",
+        reply.stdout
+    );
+}
