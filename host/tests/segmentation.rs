@@ -181,10 +181,8 @@ fn scanned(folder: &Path) -> SeriesRecord {
 fn turned(grid: &Geometry) -> Geometry {
     let mut out = grid.clone();
     let first = grid.position_mm([SIZE[0] as f64 - 1.0, SIZE[1] as f64 - 1.0, 0.0]);
-    for r in 0..3 {
-        out.affine[4 * r + 1] = -grid.affine[4 * r + 1];
-        out.affine[4 * r + 2] = -grid.affine[4 * r + 2];
-        out.affine[4 * r + 3] = first[r];
+    for (row, first) in out.affine.chunks_exact_mut(4).zip(first) {
+        (row[1], row[2], row[3]) = (-row[1], -row[2], first);
     }
     out
 }
