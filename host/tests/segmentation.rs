@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
@@ -16,6 +15,7 @@ use gantry_host::series::segmentation::{
 };
 use gantry_host::series::uid::UidMaker;
 use gantry_host::series::{ScanOptions, SeriesRecord, scan};
+use gantry_tests::oracle;
 use serde_json::json;
 
 /// Rows times columns is no multiple of 8: frames begin inside bytes.
@@ -181,10 +181,8 @@ fn scanned(folder: &Path) -> SeriesRecord {
 fn turned(grid: &Geometry) -> Geometry {
     let mut out = grid.clone();
     let first = grid.position_mm([SIZE[0] as f64 - 1.0, SIZE[1] as f64 - 1.0, 0.0]);
-    for r in 0..3 {
-        out.affine[4 * r + 1] = -grid.affine[4 * r + 1];
-        out.affine[4 * r + 2] = -grid.affine[4 * r + 2];
-        out.affine[4 * r + 3] = first[r];
+    for (row, first) in out.affine.chunks_exact_mut(4).zip(first) {
+        (row[1], row[2], row[3]) = (-row[1], -row[2], first);
     }
     out
 }
@@ -239,21 +237,8 @@ fn places(object: &InMemDicomObject) -> BTreeSet<(u16, [i64; 3])> {
     all
 }
 
-/// Runs the oracle; says so where this machine cannot.
-fn oracle(arguments: &[&str]) {
-    let python = std::env::var("GANTRY_ORACLE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let needs = "import highdicom, numpy, pathlib, pydicom, shutil, sys; \
-        assert shutil.which('dciodvfy') or (pathlib.Path(sys.executable).parent / 'dciodvfy').exists()";
-    if !Command::new(&python).args(["-c", needs]).output().is_ok_and(|p| p.status.success()) {
-        assert!(std::env::var_os("CI").is_none(), "{python} cannot run `{needs}`, and CI must");
-        eprintln!("skipped: {python} cannot run `{needs}`");
-        return;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracles/verify_segmentation.py");
-    let done = Command::new(&python).arg(script).args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&done.stdout);
-    println!("{text}");
-    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+fn verify(arguments: &[&str]) {
+    oracle::python("verify_segmentation.py", oracle::SEGMENTATION, arguments);
 }
 
 #[test]
@@ -309,7 +294,7 @@ fn every_voxel_lies_where_the_source_has_it() {
             let [folder, path, given] =
                 [dir.join("source"), path, given.clone()].map(|p| p.to_str().unwrap().to_owned());
             let values = VALUES.map(|v| v.to_string()).join(",");
-            oracle(&[&folder, &path, "--labels", &given, "--segments", &values]);
+            verify(&[&folder, &path, "--labels", &given, "--segments", &values]);
         }
     }
 }
@@ -333,7 +318,7 @@ fn nothing_segmented_is_a_whole_object() {
         assert!(places(&OpenFileOptions::new().open_file(&path).unwrap()).is_empty());
         let [folder, path, given] = [dir.join("source"), path, given.clone()].map(|p| p.to_str().unwrap().to_owned());
         let values = VALUES.map(|v| v.to_string()).join(",");
-        oracle(&[&folder, &path, "--labels", &given, "--segments", &values]);
+        verify(&[&folder, &path, "--labels", &given, "--segments", &values]);
     }
 }
 
@@ -455,4 +440,40 @@ fn what_is_not_of_this_series_is_refused() {
         assert_eq!(refused(&whole, &elsewhere, ""), "grid");
     }
     read(&whole, &series, &here, "", 1e-3).unwrap();
+}
+
+/// What another program wrote, from the series in order and reversed, with one bit and one byte a voxel, compressed, and
+/// in colours; and what it wrote and we refuse.
+#[test]
+fn what_highdicom_writes_is_read() {
+    let Some(source) = gantry_tests::fixture::shared("data/chest-cta-heart/dicom") else { return };
+    let dir = output("highdicom");
+    let arguments = [source.to_str().unwrap(), dir.to_str().unwrap()];
+    if oracle::python("make_segmentations.py", oracle::SEGMENTATION, &arguments).is_none() {
+        return;
+    }
+    let series = scanned(&source);
+    let grid = series.geometry.clone().unwrap();
+    let expected = std::fs::read(dir.join("expected.u8")).unwrap();
+    for name in ["binary", "labelmap", "rle", "reversed", "palette"] {
+        let map = read(&dir.join(format!("{name}.dcm")), &series, &grid, "", 1e-3).unwrap();
+        let differing = map.voxels.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        println!("{name}: {} labelled voxels, {differing} differ", map.voxels.iter().filter(|v| **v != 0).count());
+        assert_eq!((map.voxels.len(), differing), (expected.len(), 0), "{name}");
+        let rows: Vec<_> =
+            map.table.iter().map(|r| (r.value, r.name.as_str(), r.scheme.as_str(), r.code.as_str())).collect();
+        assert_eq!(rows, [(1, "heart", "SCT", "80891009"), (2, "aorta", "SCT", "15825003")], "{name}");
+        let red = if name == "palette" { 0 } else { 0xff00_00ff };
+        assert_eq!(map.table[0].rgba, red, "{name}");
+    }
+    let file = |name: &str| dir.join(format!("{name}.dcm"));
+    let code = |name: &str, chosen: &str| read(&file(name), &series, &grid, chosen, 1e-3).unwrap_err().code;
+    assert_eq!(code("overlapping", ""), "overlapping-segments");
+    assert_eq!(code("fractional", ""), "fractional-segmentation");
+    let ones = |chosen: &str| {
+        let map = read(&file("overlapping"), &series, &grid, chosen, 1e-3).unwrap();
+        map.voxels.iter().filter(|v| **v == 1).count()
+    };
+    assert_eq!(ones("heart"), expected.iter().filter(|v| **v == 1).count());
+    assert_eq!(ones("2"), expected.iter().filter(|v| **v != 0).count());
 }

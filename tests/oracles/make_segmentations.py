@@ -25,12 +25,12 @@ def along(ds):
     return float(np.dot(np.cross(o[:3], o[3:]), [float(v) for v in ds.ImagePositionPatient]))
 
 
-def describe(number, name, code, meaning):
+def describe(number, name, code, meaning, coloured):
     algorithm = hd.AlgorithmIdentificationSequence("oracle", codes.cid7162.ArtificialIntelligence, "1")
     return hd.seg.SegmentDescription(
         number, name, codes.SCT.Organ, Code(code, "SCT", meaning),
         hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm,
-        display_color=hd.color.CIELabColor(54.29, 80.81, 69.89))
+        display_color=hd.color.CIELabColor(54.29, 80.81, 69.89) if coloured else None)
 
 
 def main():
@@ -46,7 +46,8 @@ def main():
     labels.tofile(out / "expected.u8")
 
     def write(name, images, array, kind, **more):
-        described = [describe(i + 1, *s) for i, s in enumerate(STRUCTURES)]
+        coloured = "palette_color_lut_transformation" not in more
+        described = [describe(i + 1, *s, coloured) for i, s in enumerate(STRUCTURES)]
         hd.seg.Segmentation(images, array, kind, described, hd.UID(), 900, hd.UID(), 1, "Oracle", "highdicom", "1", "1",
                             **more).save_as(out / f"{name}.dcm")
 

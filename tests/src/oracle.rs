@@ -8,6 +8,9 @@ use crate::staging::workspace;
 /// The modules that most scripts need.
 pub const DICOM: &str = "import numpy, pydicom, sys, pathlib, shutil; \
     assert shutil.which('dciodvfy') or (pathlib.Path(sys.executable).parent / 'dciodvfy').exists()";
+/// What reading and writing segmentations needs.
+pub const SEGMENTATION: &str = "import highdicom, nibabel, numpy, pydicom, sys, pathlib, shutil; \
+    assert shutil.which('dciodvfy') or (pathlib.Path(sys.executable).parent / 'dciodvfy').exists()";
 /// What comparing NIfTI files needs.
 pub const NIFTI: &str = "import nibabel, numpy, pydicom, shutil; assert shutil.which('dcm2niix')";
 

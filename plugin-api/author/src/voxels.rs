@@ -141,7 +141,8 @@ impl<'a, T: Element> Voxels<'a, T> {
         if len == 0 {
             return Some(&[]);
         }
-        let no_gap = (slices == 1 || self.frame.stride[1] == plane) && (channels == 1 || self.frame.stride[0] == slices * plane);
+        let no_gap =
+            (slices == 1 || self.frame.stride[1] == plane) && (channels == 1 || self.frame.stride[0] == slices * plane);
         // SAFETY: without gaps the last voxel, which `Frame::check` proved to lie inside the readable span, is number
         // `len - 1`; the input lives for 'a.
         no_gap.then(|| unsafe { std::slice::from_raw_parts(self.data, len) })

@@ -58,11 +58,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// If a document or the weights are not what they should be, or a setting does not fit them.
-    pub fn load<'f>(
-        file: &dyn Fn(&str) -> Result<&'f [u8]>,
-        engine: &Engine,
-        choices: Choices,
-    ) -> Result<Self> {
+    pub fn load<'f>(file: &dyn Fn(&str) -> Result<&'f [u8]>, engine: &Engine, choices: Choices) -> Result<Self> {
         let segmentation = Segmentation::parse(text(file, Segmentation::FILE)?)?;
         let wanted = wanted(&segmentation, &choices.structures)?;
         if let Some(step) = choices.step.filter(|step| !(0.1..=1.0).contains(step)) {
@@ -81,7 +77,8 @@ impl Segmenter {
                     return Err(Error::Model(format!("one model expected, found {}", segmentation.parts.len())));
                 };
                 if choices.mirror {
-                    let without = || format!("mirror: {} was trained without mirroring ({})", part.dataset, part.trainer);
+                    let without =
+                        || format!("mirror: {} was trained without mirroring ({})", part.dataset, part.trainer);
                     own.mirror_axes = part.mirror_axes.clone().ok_or_else(|| Error::Setting(without()))?;
                 }
                 Models::Nnunet(Box::new(load(part)?))
@@ -226,12 +223,7 @@ fn values(part: &Part) -> Result<[u8; 256]> {
 }
 
 /// One model of a checkpoint with the chosen folds.
-fn model<'f>(
-    file: &dyn Fn(&str) -> Result<&'f [u8]>,
-    part: &Part,
-    engine: &Engine,
-    folds: &[u32],
-) -> Result<Model> {
+fn model<'f>(file: &dyn Fn(&str) -> Result<&'f [u8]>, part: &Part, engine: &Engine, folds: &[u32]) -> Result<Model> {
     let plans = Plans::parse(text(file, &part.file(Plans::FILE))?)?;
     let dataset = Dataset::parse(text(file, &part.file(Dataset::FILE))?)?;
     let configuration = plans.configuration(&part.configuration)?;

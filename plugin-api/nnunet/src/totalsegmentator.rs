@@ -136,7 +136,8 @@ fn held(model: &Model, target: f64, size: [usize; 3], spacing_mm: [f64; 3], sett
     // numbers and floats; labels of this part and of all there; labels on the image's grid, turned and not.
     let spline = if settings.order == Order::Cubic { 8 * voxels } else { 0 };
     let before = 8 * voxels + 8 * small_voxels + spline;
-    let during = 4 * voxels + 6 * small_voxels + model.memory(small, [target; 3], &own)?.saturating_sub(model.weight_bytes());
+    let during =
+        4 * voxels + 6 * small_voxels + model.memory(small, [target; 3], &own)?.saturating_sub(model.weight_bytes());
     let after = (4 + 2) * voxels + 2 * small_voxels;
     Ok(model.weight_bytes() + before.max(during).max(after))
 }

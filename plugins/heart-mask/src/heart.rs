@@ -3,8 +3,8 @@
 use gantry_neural::Workers;
 use gantry_nnunet::{Choices, LabelsBack, Segmenter};
 use gantry_plugin::{Call, Error, Inputs, Label, Opening, Outputs, Ports, Result, VolumeStage};
-use gantry_volume::export::Way;
 use gantry_volume::Orientation;
+use gantry_volume::export::Way;
 
 use crate::published;
 use crate::segmenter::{announce, load, not_prepared, order, segment};

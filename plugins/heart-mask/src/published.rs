@@ -152,7 +152,8 @@ mod tests {
             }
         }
         trim(&mut heart, size).expect("as many voxels as the size says");
-        let rows = |behind: bool| (18..43).filter(|&y| (y > 30) == behind && heart[(13 * 60 + y) * 60 + 26] != 0).count();
+        let rows =
+            |behind: bool| (18..43).filter(|&y| (y > 30) == behind && heart[(13 * 60 + y) * 60 + 26] != 0).count();
         assert!(rows(true) < rows(false), "{} behind, {} in front", rows(true), rows(false));
     }
 
@@ -166,7 +167,10 @@ mod tests {
         let count = |z: usize| mask[z * 225..(z + 1) * 225].iter().filter(|&&v| v != 0).count();
         // A single voxel becomes the cross of 5, and that the city-block ball of radius 1 + 2.
         assert_eq!([count(0), count(1), count(2)], [0, 25, 0]);
-        assert_eq!(widen(&labels, size, &[5, 6]).expect("as before")[2 * 225..].iter().filter(|&&v| v != 0).count(), 25);
+        assert_eq!(
+            widen(&labels, size, &[5, 6]).expect("as before")[2 * 225..].iter().filter(|&&v| v != 0).count(),
+            25
+        );
     }
 
     #[test]

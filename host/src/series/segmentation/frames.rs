@@ -73,7 +73,7 @@ pub(super) fn encode(slices: &[&[u8]], segments: &[Segment], encoding: Encoding)
     let mut packer = Packer { bytes: Vec::with_capacity(length + 1), byte: 0, bits: 0 };
     for frame in &list {
         let value = frame.segment.and_then(|i| segments.get(i)).map_or(0, |s| s.value);
-        packer.push(slices[frame.z].iter().map(|&v| v == value));
+        packer.push(slices[frame.z], value);
     }
     Ok(Frames { list, bytes: packer.finish(), voxels })
 }
@@ -94,9 +94,18 @@ struct Packer {
 }
 
 impl Packer {
-    fn push(&mut self, frame: impl Iterator<Item = bool>) {
-        for bit in frame {
-            self.byte |= u8::from(bit) << self.bits;
+    /// A frame: 1 where a voxel has this value.
+    fn push(&mut self, frame: &[u8], value: u8) {
+        let mut rest = frame;
+        if self.bits == 0 {
+            // Whole bytes at once: nearly all frames begin at one.
+            let (whole, tail) = frame.as_chunks::<8>();
+            let pack = |eight: &[u8; 8]| (0..8).fold(0, |byte, i| byte | u8::from(eight[i] == value) << i);
+            self.bytes.extend(whole.iter().map(pack));
+            rest = tail;
+        }
+        for &voxel in rest {
+            self.byte |= u8::from(voxel == value) << self.bits;
             self.bits += 1;
             if self.bits == 8 {
                 self.bytes.push(self.byte);

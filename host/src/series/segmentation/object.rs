@@ -14,7 +14,7 @@ use crate::series::derive::{
     self, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME, Nature, cannot_encode,
     dcm_code, put, put_sequence, series_description, text_of,
 };
-use crate::series::geometry::Geometry;
+use crate::series::geometry::{Geometry, dot};
 use crate::series::record::Fault;
 
 /// Attributes of the study, the frame of reference and the de-identification that are those of the source. Groups 0010
@@ -57,6 +57,9 @@ const MAY_BE_EMPTY: [(Tag, VR); 11] = [
     (tags::POSITION_REFERENCE_INDICATOR, VR::LO),
     (tags::CONTENT_CREATOR_NAME, VR::PN),
 ];
+
+/// Slices stacked further off their normal than this are those of a tilted gantry.
+const MAX_TILT_DEGREES: f64 = 0.1;
 
 /// A finished segmentation.
 #[derive(Debug)]
@@ -223,6 +226,11 @@ fn common_references(out: &mut InMemDicomObject, references: &[[String; 2]], ser
     put_sequence(out, tags::REFERENCED_SERIES_SEQUENCE, vec![item]);
 }
 
+/// Whether the slices make a volume of right angles: several, evenly spaced, and stacked along their normal.
+fn is_regular(grid: &Geometry) -> bool {
+    grid.size[0] > 1 && grid.slice_origins_mm.is_none() && grid.tilt_degrees() < MAX_TILT_DEGREES
+}
+
 /// Shared: orientation and spacing. Of each frame: its place, its segment, and the image it was made from. Numbers that
 /// place a frame are copied as the arriving header writes them.
 fn functional_groups(
@@ -241,12 +249,11 @@ fn functional_groups(
     if let Some(first) = headers.first() {
         let (mut measures, mut orientation) = (InMemDicomObject::new_empty(), InMemDicomObject::new_empty());
         copy(&mut measures, first, tags::PIXEL_SPACING);
-        let along = !grid.z_unknown && grid.slice_origins_mm.is_none();
-        let step = derive::decimal_string(grid.spacing_mm()[0]);
+        let step = derive::decimal_string(dot([2, 6, 10].map(|i| grid.affine[i]), grid.normal()).abs());
         let thickness = text_of(first, tags::SLICE_THICKNESS);
         let thick = thickness.parse::<f64>().is_ok_and(|t| t > 0.0);
         put(&mut measures, tags::SLICE_THICKNESS, VR::DS, if thick { thickness } else { step.clone() });
-        if along {
+        if is_regular(grid) {
             put(&mut measures, tags::SPACING_BETWEEN_SLICES, VR::DS, step);
         }
         copy(&mut orientation, first, tags::IMAGE_ORIENTATION_PATIENT);
@@ -313,7 +320,7 @@ fn dimensions(out: &mut InMemDicomObject, ctx: &SegmentationContext, grid: &Geom
         Encoding::Binary => put_sequence(out, tags::DIMENSION_INDEX_SEQUENCE, vec![by_segment, by_position]),
         Encoding::Labelmap => {
             put_sequence(out, tags::DIMENSION_INDEX_SEQUENCE, vec![by_position]);
-            if grid.slice_origins_mm.is_none() && grid.size[0] > 1 {
+            if is_regular(grid) {
                 put(out, tags::DIMENSION_ORGANIZATION_TYPE, VR::CS, "3D");
             }
         }
