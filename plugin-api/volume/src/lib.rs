@@ -42,7 +42,7 @@ pub use interpolate::AxisOrder;
 pub use normalise::Normalisation;
 pub use orientation::{Orientation, spacing_f32};
 pub use permute::permute;
-pub use resample::{Order, Resampling, new_size, resample, resample_labels, resize, separate_axis};
+pub use resample::{Order, Resampling, new_size, resample, resize, separate_axis};
 pub use sample::{FromReal, Sample};
 pub use window::{importance_map, starts};
 pub use zoom::{zoom, zoom_labels, zoom_size};

@@ -213,31 +213,6 @@ fn separately(image: &[f32], size: [usize; 3], new_size: [usize; 3], order: Orde
     Ok(permute(&out, [new_count, new_ny, new_nx], backward, [false; 3])?.0)
 }
 
-/// Resamples a label volume linearly as nnU-Net and batchgenerators do: each label as a mask, present where the mask
-/// reaches one half; of several the greatest label.
-///
-/// # Errors
-/// Lengths that do not fit, or an empty axis.
-pub fn resample_labels(labels: &[u8], size: [usize; 3], new_size: [usize; 3]) -> Result<Vec<u8>> {
-    expect_length("labels", size, labels.len())?;
-    let mut out = vec![0; voxels("size after resampling", new_size)?];
-    if size == new_size {
-        out.copy_from_slice(labels);
-        return Ok(out);
-    }
-    let axes = [0, 1, 2].map(|a| Taps::linear(Alignment::Faces, size[a], new_size[a]));
-    let grid = Grid { size, axes, order: AxisOrder::Zyx };
-    for label in present(labels) {
-        let mask: Vec<u8> = labels.iter().map(|&l| u8::from(l == label)).collect();
-        linear(&mask, &grid, &mut out, |v, out| {
-            if v >= 0.5 {
-                *out = label;
-            }
-        });
-    }
-    Ok(out)
-}
-
 /// The labels that occur, ascending.
 pub(crate) fn present<S: Sample + Into<u8>>(labels: &[S]) -> Vec<u8> {
     let mut seen = [false; 256];

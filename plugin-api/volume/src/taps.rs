@@ -89,8 +89,9 @@ impl Taps<2> {
         let (first, weights) = coordinates
             .map(|c| {
                 let floor = c.floor();
-                let t = c - floor;
-                (((floor + 1.0).max(0.0) as usize).min(old), [1.0 - t, t])
+                // The last weight is what the others leave of one, which is not always the fraction itself.
+                let before = 1.0 - (c - floor);
+                (((floor + 1.0).max(0.0) as usize).min(old), [before, 1.0 - before])
             })
             .unzip();
         Self { first, weights }
