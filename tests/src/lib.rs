@@ -6,6 +6,7 @@ pub mod fixture;
 pub mod freshness;
 pub mod launch;
 pub mod oracle;
+pub mod own_mask;
 pub mod recipe;
 pub mod small_ct;
 pub mod staging;

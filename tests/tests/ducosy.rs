@@ -1,4 +1,5 @@
-//! The main chain on the real chest CT: `config/pipelines/ducosy.toml` with toy weights, every stage a loaded plugin.
+//! The main chain on the real chest CT: `config/pipelines/ducosy.toml` with toy weights and a mask beside the series, every
+//! stage a loaded plugin.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -10,7 +11,7 @@ use dicom_object::OpenFileOptions;
 use gantry_tests::fixture::shared;
 use gantry_tests::launch::{copy_folder, end, every_file, gantry, results, run_json, walk};
 use gantry_tests::staging::{stage, workspace};
-use gantry_tests::{oracle, toys};
+use gantry_tests::{oracle, own_mask, toys};
 
 const TIME: &str = "2026-01-31T10:15:00Z";
 
@@ -38,7 +39,7 @@ impl Bench {
     /// The chain from `in` to `out`, with the checkpoints of `checkpoints`.
     fn chain(&self, checkpoints: &str, out: &str) -> Command {
         let mut command = gantry();
-        command.arg("run").arg(workspace().join("config/pipelines/ducosy.toml"));
+        command.arg("run").arg(own_mask::ducosy(self.root.path()));
         command.arg("--key").arg(self.path("site.key")).arg("-i").arg(self.path("in")).arg("-o").arg(self.path(out));
         command.args(["--set", "soft.checkpoint=toy-soft", "--set", "lung.checkpoint=toy-lung", "--allow-toy"]);
         command.arg("--checkpoints").arg(self.path(checkpoints));
@@ -145,7 +146,7 @@ fn the_toys_that_come_with_gantry_run_the_chain() {
     let toys = &stage().checkpoints;
     assert!(toys.join("toy-soft/card.toml").is_file(), "the toys are staged");
     let mut command = gantry();
-    command.arg("run").arg(workspace().join("config/pipelines/ducosy.toml"));
+    command.arg("run").arg(own_mask::ducosy(bench.root.path()));
     command.arg("--key").arg(bench.path("site.key")).arg("-i").arg(shared("data/chest-cta-heart/dicom").unwrap());
     command.args(["--set", "soft.checkpoint=toy-soft", "--set", "lung.checkpoint=toy-lung", "--allow-toy"]);
     end(command.arg("-o").arg(bench.path("out"))).expect(0);

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_tests::launch::{Ended, end, gantry, run_json, walk};
 use gantry_tests::small_ct::SmallCt;
-use gantry_tests::staging::workspace;
-use gantry_tests::{oracle, toys};
+use gantry_tests::{oracle, own_mask, toys};
 
 /// A word in the folders' names, as a hospital puts them there.
 const FOLDER: &str = "Vgr7777_Hnk";
@@ -45,7 +44,7 @@ impl Bench {
     /// The chain with the chattiest log, from a folder of its own.
     fn run(&self, out: &str) -> Ended {
         let mut command = gantry();
-        command.arg("run").arg(workspace().join("config/pipelines/ducosy.toml"));
+        command.arg("run").arg(own_mask::ducosy(self.root.path()));
         command.arg("--key").arg(self.path("site.key")).arg("-i").arg(self.path("in")).arg("-o").arg(self.path(out));
         command.args(["--set", "soft.checkpoint=toy-soft", "--set", "lung.checkpoint=toy-lung", "--allow-toy"]);
         command.arg("--checkpoints").arg(self.path("checkpoints"));

@@ -95,6 +95,7 @@ pub(crate) fn load(call: &Call, precision: &str, instructions: &str, choices: Ch
     let absent = |path: &str| gantry_nnunet::Error::Model(format!("the checkpoint has no file `{path}`"));
     let file = |path: &str| call.checkpoint("checkpoint", path).map_err(|_| absent(path));
     let segmenter = Segmenter::load(&file, &engine, choices).map_err(refused)?;
+    call.info("models loaded");
     call.kernels(engine.precision().name(), engine.isa().name())?;
     Ok(segmenter)
 }
