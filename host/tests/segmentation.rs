@@ -425,6 +425,16 @@ fn what_is_not_of_this_series_is_refused() {
         o.put(dicom_core::DataElement::new(tags::PIXEL_DATA, VR::OB, dicom_core::PrimitiveValue::from(data)));
     });
     assert_eq!(refused(&patient, &here, ""), "pixel-length");
+    let named = altered(&bytes, &dir, |o| {
+        // The patient of this series has no name; one in the file alone counts as much.
+        o.put(dicom_core::DataElement::new(tags::ACCESSION_NUMBER, VR::SH, "Secret"));
+        let mut segments = o.element(tags::SEGMENT_SEQUENCE).unwrap().items().unwrap().to_vec();
+        segments[1].put(dicom_core::DataElement::new(tags::SEGMENT_LABEL, VR::LO, "the Secret part"));
+        let sequence = dicom_core::value::DataSetSequence::from(segments);
+        o.put(dicom_core::DataElement::new(tags::SEGMENT_SEQUENCE, VR::SQ, sequence));
+    });
+    let map = read(&named, &series, &here, "", 1e-3).unwrap();
+    assert_eq!((map.renamed, map.table[1].name.as_str()), (1, "segment 2"));
     let whole = altered(&bytes, &dir, |_| {});
     assert_eq!(refused(&whole, &here, "Secret"), "no-segment");
     assert_eq!(refused(&whole, &here, "17"), "no-segment");

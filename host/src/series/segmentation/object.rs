@@ -109,7 +109,8 @@ pub fn write(
     let mut out = kept(first)?;
     derive::repair_uids(&mut out, derivation)?;
     if text_of(&out, tags::FRAME_OF_REFERENCE_UID).is_empty() {
-        return Err(Fault::new("missing-uid", "the arriving header has no Frame of Reference UID (0020,0052)"));
+        let text = "the arriving header has no Frame of Reference UID (0020,0052); repair = [\"uids\"] at the source makes one";
+        return Err(Fault::new("missing-uid", text));
     }
     let sop_class = match ctx.encoding {
         Encoding::Binary => uids::SEGMENTATION_STORAGE,

@@ -22,6 +22,8 @@ use crate::series::record::{Fault, SeriesKind, SeriesRecord};
 const BACKGROUND: &str = "125040";
 /// Shortest word of a patient's name or identifier that a label's name is searched for, characters.
 const SHORTEST: usize = 3;
+/// … and from this length on also inside longer words.
+const LONG: usize = 5;
 
 /// A label map read from a segmentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +168,7 @@ impl Segments {
             if all.chosen && !is_chosen {
                 continue;
             }
-            let repeats = words.iter().any(|word| label.to_lowercase().contains(word));
+            let repeats = repeats(&label, &words);
             all.renamed += usize::from(repeats);
             let name = if label.is_empty() || repeats { format!("segment {number}") } else { label };
             // A type that only repeats the category says nothing of its own.
@@ -234,6 +236,13 @@ fn code(item: &InMemDicomObject, sequence: Tag) -> (String, String) {
     let Some(code) = items(item, sequence).first() else { return Default::default() };
     let value = text(code, tags::CODE_VALUE).or_else(|| text(code, tags::LONG_CODE_VALUE));
     (text(code, tags::CODING_SCHEME_DESIGNATOR).unwrap_or_default(), value.unwrap_or_default())
+}
+
+/// Whether a label has one of these words, or a long one of them inside another word.
+fn repeats(label: &str, words: &[String]) -> bool {
+    let label = label.to_lowercase();
+    let has = |word: &String| label.split(|c: char| !c.is_alphanumeric()).any(|own| own == word);
+    words.iter().any(|word| has(word) || (word.chars().count() >= LONG && label.contains(word)))
 }
 
 /// Words of the patient's name and identifiers, in small letters: no label may carry them on.
@@ -348,4 +357,20 @@ fn labelmap(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_repeat_the_patient_are_known() {
+        let words = ["Ana", "Meiers", "77001"].map(str::to_lowercase);
+        for label in ["ANA", "tumour of Ana", "ana_heart", "Meiersheart", "x77001"] {
+            assert!(repeats(label, &words), "{label}");
+        }
+        for label in ["", "anatomy", "canal", "heart", "meier", "7700"] {
+            assert!(!repeats(label, &words), "{label}");
+        }
+    }
 }
