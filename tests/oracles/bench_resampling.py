@@ -6,7 +6,8 @@
 PROGRAM is gantry-volume's example `resampling_times` (cargo build --example resampling_times -p gantry-volume).
 The volumes are those of a chest CT, 512x512x300 at 0.75x0.75x1.0 mm; --scale shrinks every axis. scipy has one thread
 (it knows no more) and gets float64, as nnU-Net and TotalSegmentator hand it over; Gantry reads float32, float16 or uint8
-and has --threads. Of the logits scipy resamples two of the 19 classes, and the time is scaled; argmax is not counted.
+and has --threads. Of the logits scipy resamples two of the 19 classes, and the time is scaled; argmax is not counted. On a machine that does other things too,
+the processor's seconds (of all threads) say more than the elapsed ones.
 Exit 1 if a result differs in any bit.
 """
 
@@ -33,7 +34,7 @@ def resize(volume, size, order, clip=False):
 
 def zoom(volume, size, order):
     """TotalSegmentator's: the array is x, y, z; grids whose corner centres coincide."""
-    array = volume.T
+    array = volume.T.astype(np.float64) if order else volume.T
     factors = np.divide(size[::-1], array.shape)
     return ndimage.zoom(array, factors, order=order, mode="nearest").T
 
@@ -74,7 +75,7 @@ def main():
         return tuple(max(1, round(n * arguments.scale)) for n in size)
 
     full, model, low = scaled(300, 512, 512), scaled(200, 256, 256), scaled(100, 128, 128)
-    down = lambda order: lambda v: zoom(v.astype(np.float64), model, order).astype(np.int32)
+    down = lambda order: lambda v: zoom(v, model, order).astype(np.int32)
     # name, case of the program, input, new size, scipy's side, type of the result, its share of the work
     steps = [
         ("zoom order 1 to 1.5 mm", "zoom1", lambda: volume(full, "hu"), model, down(1), np.int32, 1),
@@ -95,7 +96,8 @@ def main():
          lambda v: [resize(c, full, 1).astype(np.float16) for c in v[9:11]], np.uint8, CLASSES / 2),
     ]
     wrong, labels = [], {}
-    print(f"{'step':32} {'scipy s':>9} {'gantry s':>9} {'ratio':>6} {'MiB':>6}  result")
+    print(f"{'step':32} {'scipy s':>8} {'gantry s':>8} {'ratio':>6} {'scipy':>8} {'gantry':>8} {'ratio':>6} {'MiB':>6}  result")
+    print(f"{'':32} {'elapsed':>24} {'processor seconds':>24}")
     with tempfile.TemporaryDirectory() as folder:
         source, result = pathlib.Path(folder) / "in", pathlib.Path(folder) / "out"
         for name, case, make, size, theirs, dtype, share in steps:
@@ -104,15 +106,17 @@ def main():
             given = make()
             given.tofile(source)
             shape = given.shape[-3:]
-            times = ([], [])
+            times, work = ([], []), ([], [])
             for _ in range(arguments.rounds):
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 expected = theirs(given)
-                times[0].append((time.perf_counter() - start) * share)
+                times[0].append((time.perf_counter() - start[0]) * share)
+                work[0].append((time.process_time() - start[1]) * share)
                 command = [arguments.program, case, source, result, arguments.threads, 1, *shape, *size]
                 run = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True)
-                seconds, peak = run.stdout.strip().split("\n")
+                seconds, processor, peak = run.stdout.split()
                 times[1].append(float(seconds))
+                work[1].append(float(processor))
             ours = np.fromfile(result, dtype).reshape(size)
             if dtype == np.uint8 and case != "labels":
                 labels[case] = ours
@@ -122,9 +126,9 @@ def main():
                 bits = f"u{ours.itemsize}"
                 same = np.array_equal(ours.view(bits), np.ascontiguousarray(expected).view(bits))
                 found = "same bits" if same else f"DIFFERS in {np.count_nonzero(ours != expected)}"
-            scipy_s, gantry_s = (statistics.median(t) for t in times)
-            print(f"{name:32} {scipy_s:9.3f} {gantry_s:9.3f} {scipy_s / gantry_s:6.1f} {float(peak):6.0f}  {found}",
-                  flush=True)
+            wall, cpu = ([statistics.median(t) for t in pair] for pair in (times, work))
+            print(f"{name:32} {wall[0]:8.2f} {wall[1]:8.2f} {wall[0] / wall[1]:6.1f} "
+                  f"{cpu[0]:8.2f} {cpu[1]:8.2f} {cpu[0] / cpu[1]:6.1f} {float(peak):6.0f}  {found}", flush=True)
             if not same:
                 wrong.append(name)
     sys.exit(f"differ: {', '.join(wrong)}" if wrong else 0)
