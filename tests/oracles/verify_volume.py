@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks gantry-volume's results against scipy, scikit-image, nnU-Net, nibabel and numpy: every bit.
+"""Checks gantry-volume's results against scipy, scikit-image, nibabel, numpy and (if installed) nnU-Net: every bit.
 
     verify_volume.py FOLDER
 
@@ -13,9 +13,13 @@ import sys
 
 import nibabel as nib
 import numpy as np
-from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from scipy import ndimage
 from skimage.transform import resize
+
+try:
+    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+except ImportError:
+    resample_data_or_seg_to_shape = None
 
 
 def zoom(case, image):
@@ -31,7 +35,32 @@ def resized(case, image):
     return out.astype(np.float32)
 
 
+def separate_axis(current, new, force):
+    for mm in (current, new):
+        if force or (force is None and max(mm) / min(mm) > 3):
+            longest = [a for a in range(3) if mm[a] == max(mm)]
+            return longest[0] if len(longest) == 1 else None
+    return None
+
+
+def resample_channel(case, channel, axis):
+    """nnU-Net's rule, where nnU-Net is not installed: planes apart, then the nearest plane."""
+    new, given = case["new_size"], channel.astype(np.float64)
+    settings = {"order": case["order"], "mode": "edge", "anti_aliasing": False}
+    if axis is None:
+        return resize(given, new, **settings)
+    planes = [resize(p, [n for a, n in enumerate(new) if a != axis], **settings) for p in np.moveaxis(given, axis, 0)]
+    scale = len(planes) / new[axis]
+    nearest = np.clip(np.floor(scale * (np.arange(new[axis]) + 0.5)).astype(int), 0, len(planes) - 1)
+    return np.moveaxis(np.stack(planes)[nearest], 0, axis)
+
+
 def resample(case, data):
+    if list(data.shape[1:]) == case["new_size"]:
+        return data
+    if resample_data_or_seg_to_shape is None:
+        axis = separate_axis(case["current_mm"], case["new_mm"], case["force"])
+        return np.stack([resample_channel(case, c, axis) for c in data]).astype(data.dtype)
     return resample_data_or_seg_to_shape(
         data, case["new_size"], np.array(case["current_mm"]), np.array(case["new_mm"]), is_seg=False,
         order=case["order"], order_z=0, force_separate_z=case["force"])
@@ -113,7 +142,8 @@ def main():
         elif ours.tobytes() != theirs.tobytes() and not np.array_equal(ours, theirs):
             at = np.argwhere(ours != theirs)
             wrong.append(f"{case}: {len(at)} of {ours.size} differ, first {ours[tuple(at[0])]} {theirs[tuple(at[0])]}")
-    print(", ".join(f"{kind} {count}" for kind, count in counts.items()))
+    by = "scikit-image" if resample_data_or_seg_to_shape is None else "nnU-Net"
+    print(", ".join(f"{kind} {count}" for kind, count in counts.items()), f"(resampling by {by})")
     missing = CHECKS.keys() - counts.keys()
     if wrong or missing:
         sys.exit("\n".join(wrong + [f"no case of {kind}" for kind in missing]))

@@ -11,7 +11,7 @@ use half::f16;
 use serde_json::{Value as Json, json};
 
 /// Modules that the script needs.
-const NEEDS: &str = "import nibabel, nnunetv2, numpy, scipy, skimage";
+const NEEDS: &str = "import nibabel, numpy, scipy, skimage";
 
 /// Numbers that repeat: a linear congruential generator.
 struct Noise(u64);
