@@ -148,6 +148,23 @@ fn an_installed_checkpoint_is_used() {
     assert_eq!(heart.outputs[0].caps["labels"][0], "heart");
 }
 
+/// What `gantry weights import` writes for a model of one CT channel satisfies the stages that run it.
+#[test]
+fn the_shipped_stages_take_an_imported_checkpoint() {
+    let caps = "[caps.image]\nquantity = \"hu\"\nmodality = \"CT\"\n[caps.labels]\nlabels = [\"heart\", \"aorta\"]\n";
+    for (stage, optional) in [("heart-mask", ", optional = true"), ("nnunet-segmenter", "")] {
+        let temp = tempfile::tempdir().unwrap();
+        let checkpoints = tempfile::tempdir().unwrap();
+        let mut bench = bench(temp.path(), MODEL)
+            .change("\"org.example.heart\"", &format!("\"{stage}\""))
+            .change(", optional = true", optional);
+        install(&mut bench, checkpoints.path(), caps);
+        let outcome = bench.check();
+        assert!(outcome.diagnostics.is_empty(), "{stage}: {}", text(&outcome));
+        assert!(outcome.graph.is_some());
+    }
+}
+
 #[test]
 fn a_card_that_is_wrong_is_no_absence() {
     let temp = tempfile::tempdir().unwrap();
@@ -175,7 +192,7 @@ fn documents_of_models_are_checked() {
         assert!(refused.path.ends_with("models/example-heart.toml"));
         let reasons = sources.render(&refused.reasons, false);
         assert!(reasons.contains(says), "{reasons}");
-        assert!(registry.models.is_empty() && registry.stages.contains_key("org.example.heart"));
+        assert!(!registry.models.contains_key("example-heart") && registry.stages.contains_key("org.example.heart"));
     }
     let temp = tempfile::tempdir().unwrap();
     let named = MODEL.replacen("234_000_000", "\"about 2 GB\"", 1);
