@@ -48,13 +48,18 @@ impl Decision {
         match self {
             Self::Largest => {
                 let mut best = vec![f32::NEG_INFINITY; labels.len()];
+                // As wide as the logits, so that both go through the processor's lanes alike.
+                let mut first = vec![0u32; labels.len()];
                 for head in 0..heads {
                     logits(head).convert_to_f32_slice(&mut row);
-                    for ((label, best), &logit) in labels.iter_mut().zip(&mut best).zip(&row) {
-                        if logit > *best {
-                            (*label, *best) = (head as u8, logit);
-                        }
+                    for ((first, best), &logit) in first.iter_mut().zip(&mut best).zip(&row) {
+                        let better = logit > *best;
+                        *best = if better { logit } else { *best };
+                        *first = if better { head as u32 } else { *first };
                     }
+                }
+                for (label, first) in labels.iter_mut().zip(&first) {
+                    *label = *first as u8;
                 }
             }
             Self::Regions(values) => {

@@ -7,7 +7,8 @@
 //! taps along depth between the transforms, so a plane is transformed once for the planes it serves. Nearest enlargement
 //! costs nothing: tiles read each cell twice.
 //!
-//! A tile with a value that is not finite would spread it over all its outputs; such a chunk is computed directly.
+//! A tile with a value that is not finite spreads it over all its outputs; such a chunk is computed directly where the
+//! weights for that are kept.
 
 mod transforms;
 
