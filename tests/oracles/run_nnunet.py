@@ -6,7 +6,7 @@
 MODELS is what make_nnunet_models.py wrote; --make calls it first. Writes the cases (OUT/cases/<case>.nii.gz) and for each run
 OUT/<run>.nii.gz, the labels; OUT/<run>-margin.nii.gz, by how much the decision was made, on the same grid, in steps of
 1e-5 up to 0.0025 (of labels the distance between the two highest logits, of regions the least distance from the
-threshold); and OUT/index.json, one object a run: name, model (relative to MODELS), channel, case,
+threshold; 0 where one rounding of the half-precision logits in each of the two decides); and OUT/index.json, one object a run: name, model (relative to MODELS), channel, case,
 file, orientation, mirror, folds, step, threads, seconds, peak_bytes (of the whole process so far), voxels, shares (of each
 label).
 
@@ -52,7 +52,7 @@ RUNS = [
     ("residual", "permuted", False, (0,), 0.5),
     ("residual", "permuted", True, (0,), 0.5),
     ("residual", "oblique", False, (0,), 0.5),
-    ("anisotropic", "thick", True, (0,), 0.5),
+    ("anisotropic", "thick", False, (0,), 0.5),
     ("anisotropic", "iso", False, (0,), 0.5),
     ("anisotropic", "slab", False, (0,), 0.5),
     ("regions", "permuted", True, (0,), 0.5),
@@ -111,14 +111,18 @@ def cases(scan):
     return made
 
 
-def margins(logits, regions):
-    """Steps of 1e-5 between the decision and the next best, [z, y, x] as uint8, at most MOST."""
-    logits = torch.as_tensor(np.asarray(logits)).float()
+def margins(logits, roundings, regions):
+    """Steps of 1e-5 between the decision and the next best, [z, y, x] as uint8, at most MOST.
+
+    `roundings`, like the logits [c, z, y, x]: what one half-precision step of each is, brought to this grid.
+    """
+    logits, roundings = (torch.as_tensor(np.asarray(of)).float() for of in (logits, roundings))
     if regions:
-        margin = logits.abs().amin(0)
+        margin = torch.where(logits.abs() <= roundings, 0, logits.abs()).amin(0)
     else:
-        best = logits.topk(2, dim=0).values
+        best, which = logits.topk(2, dim=0)
         margin = best[0] - best[1]
+        margin[margin <= roundings.gather(0, which).sum(0)] = 0
     # Rounded down: a margin of 1e-3 or more never looks smaller, a smaller one never greater.
     steps = np.floor(margin.double().numpy() / UNIT)
     return np.minimum(steps, MOST).astype(np.uint8)
@@ -148,11 +152,13 @@ class Model:
 
         spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
         shape = properties["shape_after_cropping_and_before_resampling"]
-        full = configuration.resampling_fn_probabilities(logits, shape, configuration.spacing, spacing)
+        half_steps = np.spacing(np.abs(logits.numpy())).astype(np.float32)
+        full, roundings = (configuration.resampling_fn_probabilities(of, shape, configuration.spacing, spacing)
+                           for of in (logits, half_steps))
         # Outside the part that is not zero everything is background by decree.
         steps = np.full(properties["shape_before_cropping"], MOST, np.uint8)
         box = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
-        steps[box] = margins(full, p.label_manager.has_regions)
+        steps[box] = margins(full, roundings, p.label_manager.has_regions)
         writer = plans.image_reader_writer_class()
         writer.write_seg(steps.transpose(plans.transpose_backward), f"{out}-margin.nii.gz", properties)
         return seconds
