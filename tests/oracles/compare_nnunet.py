@@ -4,9 +4,8 @@
     compare_nnunet.py REFERENCE.nii.gz MARGIN.nii.gz OURS.nii.gz [--near 1e-3] [--per-million 58]
 
 REFERENCE and MARGIN are from run_nnunet.py. The axes of all three are brought to the nearest RAS order first. Exit status 0
-means: one grid (corners within 1e-3 mm), no voxel differs whose reference margin (0 where a rounding decides) is
---near or more, and at most --per-million of all voxels differ at all
-(58 is 20 of 345 600), though two always may. Prints one JSON object. Needs nibabel and numpy.
+means: one grid (corners within 1e-3 mm), no voxel differs whose reference margin (0 where a rounding decides) is --near or
+more, and at most --per-million of all voxels differ at all (58 is 20 of 345 600), though two always may. Prints one JSON object. Needs nibabel and numpy.
 """
 
 import argparse
