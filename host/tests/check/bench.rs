@@ -43,6 +43,14 @@ impl Bench {
         Self::new("config/pipelines/ducosy.toml", "plugins", "tests/data/checkpoints")
     }
 
+    /// The same with a mask from a file.
+    pub fn own_mask() -> Self {
+        Self::ducosy().change(
+            "stage  = \"heart-mask\"\nfrom   = \"ncct\"\nparams = { checkpoint = \"totalseg-heart\", optional = true }\n",
+            "stage  = \"labels-read\"\nparams = { of = \"ncct\", path = \"heart.nii.gz\", optional = true }\n",
+        )
+    }
+
     /// The chain of `tests/data/brain-mr`.
     pub fn brain_mr() -> Self {
         let folder = "tests/data/brain-mr";

@@ -91,6 +91,7 @@ fn a_lock_tells_what_changed() {
         "apply-mask",
         "cyclegan-generator",
         "denormalise",
+        "heart-mask",
         "hu-window",
         "volume-postprocess",
     ];

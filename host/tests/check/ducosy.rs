@@ -35,7 +35,7 @@ fn the_chain_is_sound_and_the_graph_is_complete() {
     assert_eq!(node("integrated").outputs[0].caps.get("window"), None);
 
     let heart = node("heart");
-    assert_eq!(heart.inputs[0].port, "of");
+    assert_eq!(heart.inputs[0].port, "image");
     assert_eq!(heart.inputs[0].links[0].node, position("ncct"));
     assert!(heart.outputs[0].may_be_absent && heart.outputs[0].read);
     assert_eq!(heart.outputs[0].grid, Some(GridToken("ncct.image".into())));
@@ -165,7 +165,9 @@ fn missing_input_and_unknown_names() {
         .change("source = \"ncct\"", "sorce = \"ncct\"")
         .one_error("unknown-port")
         .says(&["did you mean `source`?"]);
-    Bench::ducosy().change("of = \"ncct\"", "of = \"nct\"").one_error("unknown-node").says(&["did you mean `ncct`?"]);
+    let of =
+        |node: &str| Bench::own_mask().change("\nparams = { of = \"ncct\"", &format!("\nparams = {{ of = \"{node}\""));
+    of("nct").one_error("unknown-node").says(&["did you mean `ncct`?"]);
     Bench::ducosy().set("heart.offf=1").one_error("unknown-parameter");
     Bench::ducosy().set("haert.of=1").one_error("unknown-node");
     Bench::ducosy().set("heart").one_error("bad-override");
@@ -260,7 +262,7 @@ fn weights_that_want_masks() {
 fn a_mask_on_another_grid() {
     Bench::ducosy()
         .change("[nodes.heart]", "[nodes.other]\nstage = \"dicom-read\"\nselect = { folder = \"POST STD\" }\nparams = { modality = \"CT\", quantity = \"hu\" }\n\n[nodes.heart]")
-        .change("of = \"ncct\"", "of = \"other\"")
+        .change("stage  = \"heart-mask\"\nfrom   = \"ncct\"", "stage  = \"heart-mask\"\nfrom   = \"other\"")
         .one_error("caps-mismatch/grid")
         .at("mask = \"heart\"")
         .says(&["that of other.image", "that of ncct.image", "assert"]);
@@ -273,7 +275,7 @@ fn the_wrong_modality() {
             "params = { modality = \"CT\", quantity = \"hu\" }",
             "params = { modality = \"MR\", quantity = \"hu\" }",
         )
-        .check_codes(&["card-mismatch", "card-mismatch"], &["modality: `soft-window` gives MR", "takes CT"]);
+        .check_codes(&["card-mismatch"; 3], &["modality: `soft-window` gives MR", "takes CT"]);
 }
 
 #[test]

@@ -6,16 +6,16 @@ use gantry_host::registry::site::Site;
 
 use crate::bench::{Bench, Outcome, root};
 
-/// The DuCoSy chain, with a precision asked for on the command line.
+/// The DuCoSy chain with a mask from a file, with a precision asked for on the command line.
 fn asking(precision: &str) -> Bench {
-    let mut bench = Bench::ducosy();
+    let mut bench = Bench::own_mask();
     bench.site.ask_precision(Some(precision));
     bench
 }
 
 /// The same, asked for by a site's document.
 fn site_asking(precision: &str) -> Bench {
-    let mut bench = Bench::ducosy();
+    let mut bench = Bench::own_mask();
     let mut ignored = Vec::new();
     // The place points into the first file the check registers; what counts is that there is one.
     let asked = Site::parse(&format!("[run]\nprecision = \"{precision}\"\n"), 0, &mut ignored);
@@ -40,7 +40,7 @@ fn codes(outcome: &Outcome) -> Vec<&'static str> {
 
 #[test]
 fn it_fills_what_the_nodes_leave_open() {
-    let silent = Bench::ducosy().check();
+    let silent = Bench::own_mask().check();
     assert_eq!((precision_of(&silent, "soft"), precision_of(&silent, "lung")), ("auto".into(), "auto".into()));
     for bench in [asking("bf16"), site_asking("bf16")] {
         let outcome = bench.check();
@@ -89,6 +89,13 @@ fn int8_needs_the_card() {
         );
     }
     Bench::ducosy().set("soft.precision=int8").one_error("int8-not-calibrated");
+    // The heart's networks do not compute in int8, whatever a card says.
+    let mut heart = Bench::ducosy();
+    heart.site.ask_precision(Some("int8"));
+    heart.check_codes(
+        &["precision-not-offered", "int8-not-calibrated", "int8-not-calibrated"],
+        &["node `heart` does not compute in int8", "set `precision` in the params of node `heart`"],
+    );
 
     let folder = tempfile::tempdir().unwrap();
     for name in ["ducosy-soft", "ducosy-lung"] {
