@@ -227,6 +227,12 @@ def differing(ours, theirs):
     return int((a != b).sum()), a.size
 
 
+def tell(name, task, measured):
+    """What was measured, as soon as it is."""
+    text = f"{task}: {name}: {measured.seconds:.1f} s, {measured.peak_bytes / 1e9:.2f} GB, {nnunet_measure.load()}"
+    print(text, file=sys.stderr, flush=True)
+
+
 def take_turns(options, folder, scan, root, task):
     """Rows of one task: name, median seconds, greatest memory, differing voxels, what the rival says of itself."""
     rivals = {"whole": "nnU-Net's predictor", "heart": "TotalSegmentator"}
@@ -240,11 +246,13 @@ def take_turns(options, folder, scan, root, task):
     for at in range(options.rounds):
         if at < options.rivals:
             measured, reference = rival(options, folder, scan, root, task)
+            tell(rivals[task], task, measured)
             found.setdefault(rivals[task], []).append((measured, None))
             lines = [line for line in measured.stdout.splitlines() if line.startswith("{")]
             said = json.loads(lines[-1]) if lines else {}
         for precision in options.precision:
             measured, labels = gantry(options, folder, task, precision)
+            tell(f"Gantry {precision}", task, measured)
             differs = differing(labels, reference) if reference else None
             found.setdefault(f"Gantry {precision}", []).append((measured, differs))
     rows = []
