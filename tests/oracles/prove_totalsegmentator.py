@@ -174,7 +174,7 @@ def settings():
     parser.add_argument("--mode", choices=["total", "fast", "fastest"], default="fast")
     parser.add_argument("--roi", nargs="+", default=[])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--precision", default="f32")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--least", type=float, default=0.999)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)

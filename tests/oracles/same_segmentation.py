@@ -27,6 +27,8 @@ def main():
         value = int(re.findall(r"\d+", text)[-1])
         volume = seg.get_volume(segment_numbers=[segment], combine_segments=True, relabel=True)
         inside = np.argwhere(volume.array != 0)
+        if not len(inside):  # asked for, and not found
+            continue
         points = inside @ volume.affine[:3, :3].T + volume.affine[:3, 3]
         points[:, :2] *= -1  # LPS to RAS
         voxels = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]

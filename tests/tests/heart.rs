@@ -85,7 +85,9 @@ fn file(folder: &Path, ending: &str) -> PathBuf {
 fn inside_the_heart_the_main_chain_keeps_the_original() {
     let (Some(bench), Some(ct)) = (Bench::new(), shared("data/chest-cta-heart/dicom")) else { return };
     copy_folder(&ct, &bench.path("in/ct"));
-    end(bench.ducosy("out").args(["--keep", "heart"])).expect(0);
+    // `--keep` writes what is surely there.
+    let keep = ["--set", "heart.optional=false", "--keep", "heart"];
+    end(bench.ducosy("out").args(keep)).expect(0);
     let case = done(&bench.path("out"));
     let mask = file(&case, "heart.nii.gz");
     // Programs that know nothing of Gantry: source inside the mask, labels and geometry as they must be.
@@ -98,14 +100,11 @@ fn inside_the_heart_the_main_chain_keeps_the_original() {
     let case = &cases(&bench.path("out"))[0];
     let [expected, measured] = ["expected_peak_bytes", "peak_rss_bytes"].map(|key| case[key].as_u64().unwrap());
     assert!(measured > 0 && measured <= expected, "{measured} bytes held, {expected} expected");
-    // One changed weight of the heart's model: other identifiers. (The same models: the same bytes.)
+    // The same again: the same bytes.
     let first = results(&bench.path("out"));
-    end(&mut bench.ducosy("again").args(["--keep", "heart", "--run-time", &run_time(&bench.path("out"))])).expect(0);
+    let run_time = run_json(&bench.path("out"))["run_time"].as_str().unwrap().to_owned();
+    end(bench.ducosy("again").args(keep).args(["--run-time", &run_time])).expect(0);
     assert_eq!(results(&bench.path("again")), first);
-}
-
-fn run_time(out: &Path) -> String {
-    run_json(out)["run_time"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -148,7 +147,7 @@ fn a_cohort_of_five_loads_its_models_once() {
     if !cohort(&bench.path("in"), 5, 6, 48) {
         return;
     }
-    let pipeline = heart_to_nifti(&bench, "");
+    let pipeline = heart_to_nifti(&bench, ", empty = \"allow\"");
     let mut command = bench.run(&pipeline, "in", "out");
     let ended = end(command.env("GANTRY_LOG", "info")).expect(0);
     assert!(ended.stdout.contains("5 done"), "{}", ended.stdout);
@@ -185,21 +184,19 @@ fn code(ended: &Ended, out: &Path) -> String {
 #[test]
 fn odd_series_get_a_right_answer_or_a_clear_word() {
     let Some(bench) = Bench::new() else { return };
-    let pipeline = heart_to_nifti(&bench, "");
-    // One slice; 5 mm slices; a sagittal series: right answers.
-    for (name, slices, setting) in [
-        ("one", 1, None),
-        ("thick", 6, Some(("thick", [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 5.0]))),
-        ("sagittal", 6, Some(("sagittal", [0.0, 1.0, 0.0, 0.0, 0.0, -1.0], [3.0, 0.0, 0.0]))),
-        ("down", 6, Some(("down", [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, -2.0]))),
+    let pipeline = heart_to_nifti(&bench, ", empty = \"allow\"");
+    // 5 mm slices, a sagittal series, one whose instances run down: they are taken.
+    let axial = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0];
+    for (name, orientation, step) in [
+        ("thick", axial, [0.0, 0.0, 5.0]),
+        ("sagittal", [0.0, 1.0, 0.0, 0.0, 0.0, -1.0], [3.0, 0.0, 0.0]),
+        ("down", axial, [0.0, 0.0, -2.0]),
     ] {
         let folder = bench.path(name);
-        if !(SmallCt { patient: 1, first: 40, slices, size: 40 }.write(&folder)) {
+        if !(SmallCt { patient: 1, first: 40, slices: 6, size: 40 }.write(&folder)) {
             return;
         }
-        if let Some((_, orientation, step)) = setting {
-            place(&folder, orientation, step);
-        }
+        place(&folder, orientation, step);
         end(&mut bench.run(&pipeline, name, &format!("out-{name}"))).expect(0);
         done(&bench.path(&format!("out-{name}")));
     }
@@ -208,13 +205,109 @@ fn odd_series_get_a_right_answer_or_a_clear_word() {
     SmallCt { patient: 1, first: 40, slices: 6, size: 40 }.write(&folder);
     place(&folder, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 3.0]);
     let ended = end(&mut bench.run(&pipeline, "tilted", "out-tilted")).expect(1);
-    assert_eq!(code(&ended, &bench.path("out-tilted")), "sheared-grid");
+    assert_eq!(code(&ended, &bench.path("out-tilted")), "gantry-tilt");
+    // Even where the reader is told to take it.
+    let allowed = std::fs::read_to_string(&pipeline).unwrap().replace("\"hu\"", "\"hu\", allow = [\"gantry-tilt\"]");
+    std::fs::write(bench.path("allowed.toml"), allowed).unwrap();
+    let ended = end(&mut bench.run(&bench.path("allowed.toml"), "tilted", "out-allowed")).expect(1);
+    assert_eq!(code(&ended, &bench.path("out-allowed")), "sheared-grid");
     assert!(ended.stderr.contains("tilted gantry"), "{}", ended.stderr);
     assert!(results(&bench.path("out-tilted")).is_empty());
+    // No volume: one slice, and one thinner than a voxel of the model.
+    SmallCt { patient: 1, first: 40, slices: 1, size: 40 }.write(&bench.path("one"));
+    let ended = end(&mut bench.run(&pipeline, "one", "out-one")).expect(1);
+    assert_eq!(code(&ended, &bench.path("out-one")), "one-slice");
+    SmallCt { patient: 1, first: 40, slices: 4, size: 40 }.write(&bench.path("thin"));
+    place(&bench.path("thin"), axial, [0.0, 0.0, 1.0]);
+    let ended = end(&mut bench.run(&pipeline, "thin", "out-thin")).expect(1);
+    assert_eq!(code(&ended, &bench.path("out-thin")), "too-thin");
+    assert!(ended.stderr.contains("4.0 mm thick"), "{}", ended.stderr);
     // Labels that the model does not know.
     let pipeline = heart_to_nifti(&bench, ", structures = [\"heart\", \"pulmonary_artery\"]");
     let ended = end(&mut bench.run(&pipeline, "one", "out-labels")).expect(2);
     assert!(ended.stderr.contains("pulmonary_artery") && ended.stderr.contains("aorta"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_case_without_the_heart_is_refused_or_said() {
+    let Some(bench) = Bench::new() else { return };
+    if !(SmallCt { patient: 1, first: 40, slices: 8, size: 48 }.write(&bench.path("in"))) {
+        return;
+    }
+    // The random model never finds this one.
+    let artery = ", structures = [\"iliac_artery_left\"]";
+    let ended = end(&mut bench.run(&heart_to_nifti(&bench, artery), "in", "refused")).expect(1);
+    assert_eq!(code(&ended, &bench.path("refused")), "no-heart-found");
+    assert!(results(&bench.path("refused")).is_empty());
+    let allowed = heart_to_nifti(&bench, &format!("{artery}, empty = \"allow\""));
+    end(&mut bench.run(&allowed, "in", "allowed")).expect(0);
+    let case = &cases(&bench.path("allowed"))[0];
+    assert_eq!(case["warnings"][0]["code"], "no-heart-found", "{case}");
+}
+
+#[test]
+fn the_mask_lies_where_the_heart_is_however_the_pixels_are_stored() {
+    let Some(bench) = Bench::new() else { return };
+    for (name, rows, columns) in [("as-is", false, false), ("rows", true, false), ("both", true, true)] {
+        let folder = bench.path(name);
+        if !(SmallCt { patient: 1, first: 30, slices: 40, size: 80 }.write(&folder)) {
+            return;
+        }
+        mirror(&folder, rows, columns);
+        // The outlines are drawn on slices that have been turned, too.
+        for outline in ["none", "published"] {
+            let pipeline = heart_to_nifti(&bench, &format!(", empty = \"allow\", outline = \"{outline}\""));
+            end(&mut bench.run(&pipeline, name, &format!("out-{name}-{outline}"))).expect(0);
+            let mask = file(&done(&bench.path(&format!("out-{name}-{outline}"))), ".nii.gz");
+            let first = file(&done(&bench.path(&format!("out-as-is-{outline}"))), ".nii.gz");
+            let [mask, first] = [&mask, &first].map(|path| path.to_str().unwrap());
+            oracle::python("same_nifti.py", "import nibabel", &[mask, first]);
+            if name == "as-is" && outline == "none" {
+                let bytes = std::fs::read(mask).unwrap();
+                let mut voxels = Vec::new();
+                std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut voxels).unwrap();
+                let inside = voxels[352..].iter().filter(|&&v| v == 1).count();
+                assert!(inside > 1000 && inside < voxels.len() - 1000, "{inside} voxels in the mask");
+            }
+        }
+    }
+}
+
+/// Stores the same pixels of a series from the other end: rows, and columns.
+fn mirror(folder: &Path, rows: bool, columns: bool) {
+    change(folder, |object| {
+        let number = |tag| object.element(tag).unwrap().to_int::<usize>().unwrap();
+        let numbers = |tag| object.element(tag).unwrap().to_multi_float64().unwrap();
+        let (high, wide) = (number(tags::ROWS), number(tags::COLUMNS));
+        let spacing = numbers(tags::PIXEL_SPACING);
+        let (mut orientation, mut position) =
+            (numbers(tags::IMAGE_ORIENTATION_PATIENT), numbers(tags::IMAGE_POSITION_PATIENT));
+        let pixels = object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap().into_owned();
+        let mut stored = Vec::with_capacity(pixels.len());
+        for y in 0..high {
+            for x in 0..wide {
+                let y = if rows { high - 1 - y } else { y };
+                let x = if columns { wide - 1 - x } else { x };
+                stored.extend_from_slice(&pixels[2 * (y * wide + x)..][..2]);
+            }
+        }
+        // Directions along a row and along a column; the first pixel is now the last one there.
+        for (mirrored, from, steps, mm) in [(columns, 0, wide - 1, spacing[1]), (rows, 3, high - 1, spacing[0])] {
+            for axis in 0..3 {
+                if mirrored {
+                    position[axis] += orientation[from + axis] * steps as f64 * mm;
+                    orientation[from + axis] *= -1.0;
+                }
+            }
+        }
+        let text = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join("\\");
+        for (tag, values) in
+            [(tags::IMAGE_ORIENTATION_PATIENT, &orientation), (tags::IMAGE_POSITION_PATIENT, &position)]
+        {
+            object.put(DataElement::new(tag, VR::DS, PrimitiveValue::from(text(values))));
+        }
+        object.put(DataElement::new(tags::PIXEL_DATA, VR::OW, PrimitiveValue::from(stored)));
+    });
 }
 
 /// Gives a series another orientation (row and column directions) and, by instance, positions `step` mm apart.

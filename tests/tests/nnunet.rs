@@ -26,9 +26,12 @@ struct Run {
 }
 
 /// Takes the model folder in as the checkpoint `name`.
-fn import(model: &Path, checkpoints: &Path, name: &str) {
+fn import(model: &Path, checkpoints: &Path, name: &str, channel: &str) {
     let mut command = gantry();
     command.args(["weights", "import"]).arg(model).args(["--arch", "nnunet-v2", "--name", name]);
+    if channel != "CT" {
+        command.args(["--modality", "MR"]);
+    }
     end(command.arg("--checkpoints").arg(checkpoints)).expect(0);
 }
 
@@ -79,7 +82,7 @@ fn equals_nnunet(models: &[&str]) {
     let runs: Vec<Run> = serde_json::from_str(&index).unwrap();
     for model in models {
         let run = runs.iter().find(|run| run.model.starts_with(model)).expect("every model has a run");
-        import(&made.join(&run.model), &checkpoints, model);
+        import(&made.join(&run.model), &checkpoints, model, &run.channel);
     }
     let mut wrong = Vec::new();
     for run in &runs {

@@ -1,10 +1,17 @@
 //! The log: `GANTRY_LOG` takes `RUST_LOG` syntax and is silent without. It carries no patient text.
 
+use std::fs::File;
+use std::sync::Mutex;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging to stderr where `GANTRY_LOG` asks for it.
 pub fn start() {
     let Ok(filter) = EnvFilter::try_from_env("GANTRY_LOG") else { return };
+    // A worker takes standard error away from plugin code; the log keeps an end of its own.
+    let Ok(own) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3) else { return };
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(File::from(own)));
     // A second start (in tests) keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = log.try_init();
 }

@@ -33,6 +33,8 @@ pub struct LiveNode {
     entry: &'static v1::Entry,
     instance: Option<Instance>,
     checkpoints: Arc<BTreeMap<String, CheckpointFiles>>,
+    /// Bytes by which the process grew when the stage loaded what all cases share, beside the host's copy of its checkpoints.
+    pub loaded_bytes: u64,
 }
 
 /// What every call of a case shares.
@@ -318,8 +320,10 @@ impl LiveNode {
         for (param, checkpoint) in &node.checkpoints {
             checkpoints.insert(param.clone(), CheckpointFiles::read(checkpoint).map_err(|f| f.at(&node.id))?);
         }
-        let mut live = LiveNode { entry, instance: None, checkpoints: Arc::new(checkpoints) };
+        let before = crate::machine::resident().0;
+        let mut live = LiveNode { entry, instance: None, checkpoints: Arc::new(checkpoints), loaded_bytes: 0 };
         live.revive(node, context)?;
+        live.loaded_bytes = crate::machine::resident().0.saturating_sub(before);
         Ok(live)
     }
 

@@ -329,6 +329,9 @@ impl<'a, 'b> Resolving<'a, 'b> {
                 (Some((Term::Card, at)), None) => {
                     Some(self.card_is_silent(key, at, &format!("output `{}`", port.name)))
                 }
+                (Some((Term::Param(name), _)), Some((card, cap))) if key == "labels" => {
+                    Some(self.chosen_labels(name, card, cap))
+                }
                 (Some((term, at)), None) => self.resolve_term(key, term, at),
                 (Some((term, at)), Some((card, cap))) => {
                     let own = self.resolve_term(key, term, at);
@@ -349,6 +352,27 @@ impl<'a, 'b> Resolving<'a, 'b> {
         self.synthetic(port, &mut offer);
         self.grid(port, &mut offer, list, count, element);
         offer
+    }
+
+    /// Labels that a parameter chooses from those the weights give: all of them where it chooses none.
+    fn chosen_labels(&mut self, param: &str, card: String, cap: CardCap) -> Known {
+        let chosen = self.draft.params.get(param).and_then(Json::as_array).filter(|names| !names.is_empty());
+        let Some(chosen) = chosen else { return by_card(card, cap) };
+        let at = self.draft.param_at(param);
+        let given: Vec<&str> = cap.value.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let unknown = chosen.iter().filter_map(Json::as_str).find(|name| !given.contains(name));
+        let Some(unknown) = unknown else { return Known::new(Cap::Value(json!(chosen)), &at) };
+        let mut diagnostic = Diagnostic::error(
+            "card-mismatch",
+            format!("the weights of `{card}` know no label `{unknown}`"),
+            at.label("asked for here"),
+        )
+        .with(cap.at.label(format!("they know {}", given.join(", "))));
+        if let Some(close) = crate::diagnostic::closest(unknown, given.iter().copied()) {
+            diagnostic = diagnostic.help(format!("did you mean `{close}`?"));
+        }
+        self.diagnostics.push(diagnostic);
+        Known::unknown(&at)
     }
 
     /// A window that parameters turned round is reported where the parameter stands.

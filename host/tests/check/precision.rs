@@ -93,7 +93,7 @@ fn int8_needs_the_card() {
     let mut heart = Bench::ducosy();
     heart.site.ask_precision(Some("int8"));
     heart.check_codes(
-        &["precision-not-offered", "int8-not-calibrated", "int8-not-calibrated"],
+        &["int8-not-calibrated", "int8-not-calibrated", "precision-not-offered"],
         &["node `heart` does not compute in int8", "set `precision` in the params of node `heart`"],
     );
 

@@ -87,7 +87,9 @@ impl Segmenter {
                 if choices.mirror {
                     return Err(Error::Setting("mirror: TotalSegmentator's models were trained without".to_owned()));
                 }
-                Models::Total(Box::new(total(&segmentation, &wanted, choices.rough_crop, &load)?))
+                // As TotalSegmentator does: whoever names structures wants them looked for.
+                let rough_crop = choices.rough_crop && !choices.structures.is_empty();
+                Models::Total(Box::new(total(&segmentation, &wanted, rough_crop, &load)?))
             }
         };
         Ok(Self { models, choices, own, labels: segmentation.labels, wanted })
@@ -165,8 +167,7 @@ fn total(
     let spacing = |of: Option<f64>, what: &str| of.ok_or_else(|| Error::Model(format!("{what}: no spacing is given")));
     let part = |part: &Part| Ok::<_, Error>(TotalPart { model: load(part)?, values: values(part)? });
     let needed = |part: &&Part| part.labels.iter().any(|[_, to]| wanted.iter().any(|&value| u32::from(value) == *to));
-    let everything = wanted.len() == segmentation.labels.len();
-    let rough = segmentation.rough.as_ref().filter(|_| rough_crop && !everything);
+    let rough = segmentation.rough.as_ref().filter(|_| rough_crop);
     let rough = rough.map(|rough| Ok::<_, Error>((part(rough)?, spacing(rough.spacing_mm, "the rough model")?)));
     Ok(TotalSegmentator {
         spacing_mm: spacing(segmentation.spacing_mm, "the models")?,

@@ -130,7 +130,7 @@ fn held(model: &Model, target: f64, size: [usize; 3], spacing_mm: [f64; 3], sett
         // The turned image, labels of this part and of all, and class 0 with the best so far at full resolution.
         return Ok((4 + 1 + 1 + 4) * voxels + model.memory(size, spacing_mm, &own)?);
     }
-    let small = zoom_size(size, [0, 1, 2].map(|axis| spacing_mm[axis] / target))?;
+    let small = size_at(size, spacing_mm, target)?;
     let small_voxels = small.iter().product::<usize>() as u64;
     // Cropped and turned copies while the image is brought to the models' spacing, in f64 for the cubic spline; its whole
     // numbers and floats; labels of this part and of all there; labels on the image's grid, turned and not.
@@ -196,10 +196,20 @@ fn at_spacing(
     if spacing_mm == [target_mm; 3] {
         return Ok((voxels, size));
     }
-    let small_size = zoom_size(size, spacing_mm.map(|spacing| spacing / target_mm))?;
+    let small_size = size_at(size, spacing_mm, target_mm)?;
     let whole: Vec<i32> = zoom(&voxels, size, small_size, order, AxisOrder::Xyz)?;
     drop(voxels);
     Ok((whole.into_iter().map(|value| value as f32).collect(), small_size))
+}
+
+/// The size of a volume brought to the spacing of the models.
+fn size_at(size: [usize; 3], spacing_mm: [f64; 3], target_mm: f64) -> Result<[usize; 3]> {
+    if let Some(axis) = (0..3).find(|&axis| size[axis] as f64 * spacing_mm[axis] < target_mm) {
+        let extent = size[axis] as f64 * spacing_mm[axis];
+        let text = format!("the scan is {extent:.1} mm thick, and a voxel of the model {target_mm} mm");
+        return Err(Error::Unfit("too-thin", text));
+    }
+    Ok(zoom_size(size, spacing_mm.map(|spacing| spacing / target_mm))?)
 }
 
 /// What runs one model on an image.

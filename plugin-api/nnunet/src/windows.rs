@@ -29,6 +29,11 @@ impl Windows {
         if !(step > 0.0 && step <= 1.0) {
             return Err(Error::Setting(format!("step: above 0 and at most 1 expected, found {step}")));
         }
+        // Shorter steps would put two windows on one plane, where the first is already done with.
+        if let Some(axis) = (0..3).find(|&axis| patch[axis] > 1 && step * (patch[axis] as f64) < 1.0) {
+            let text = format!("step: {step} of a patch of {} voxels is less than a voxel", patch[axis]);
+            return Err(Error::Setting(text));
+        }
         let padded: [usize; 3] = std::array::from_fn(|axis| size[axis].max(patch[axis]));
         gantry_volume::voxels("padded image", padded)?;
         gantry_volume::voxels("image", size)?;

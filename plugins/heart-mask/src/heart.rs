@@ -12,6 +12,8 @@ use crate::voxels::write;
 
 /// What the published post-processing trims.
 const HEART: &str = "heart";
+/// The name of what is inside the mask.
+const MASK: &str = "heart-mask";
 /// Colour of the mask.
 const RED: u32 = 0xd400_00ff;
 
@@ -24,6 +26,7 @@ pub struct Params {
     #[serde(rename = "optional")]
     _optional: bool,
     structures: Vec<String>,
+    empty: String,
     outline: String,
     rough_crop: bool,
     resampling_order: String,
@@ -82,9 +85,13 @@ impl VolumeStage for HeartMask {
         };
         announce(segmenter, opening)?;
         if let Some(mut mask) = opening.output("mask")? {
-            let heart = segmenter.labels().iter().find(|label| label.name == HEART);
-            let (scheme, code) = heart.map(|label| (label.scheme.as_str(), label.code.as_str())).unwrap_or_default();
-            mask.set_labels(&[Label { value: 1, name: HEART, scheme, code, rgba: RED }]);
+            // Several structures together are none that has a code.
+            let only = match &self.params.structures[..] {
+                [one] => segmenter.labels().iter().find(|label| label.name == *one),
+                _ => None,
+            };
+            let (scheme, code) = only.map(|label| (label.scheme.as_str(), label.code.as_str())).unwrap_or_default();
+            mask.set_labels(&[Label { value: 1, name: MASK, scheme, code, rgba: RED }]);
         }
         Ok(())
     }
@@ -93,35 +100,67 @@ impl VolumeStage for HeartMask {
         let Some(output) = outputs.optional_labels("mask")? else { return Ok(()) };
         let segmenter = self.segmenter.as_ref().ok_or_else(not_prepared)?;
         let mut labels = segment(call, inputs, segmenter, &self.workers)?;
-        if labels.iter().all(|&label| label == 0) {
-            call.warn("no-heart-found", "none of the structures was found: the mask is empty");
-        } else if self.params.outline == "published" {
+        self.demand(call, segmenter, &labels)?;
+        if self.params.outline == "published" {
             let geometry = inputs.image("image")?.geometry()?;
-            labels = outlined(labels, geometry.size, &geometry.affine, segmenter)?;
+            labels = self.outlined(call, segmenter, labels, geometry.size, &geometry.affine)?;
         }
         labels.iter_mut().for_each(|label| *label = u8::from(*label != 0));
         write(&labels, output)
     }
 }
 
-/// The published mask of structures: the heart trimmed, every structure's outline stroked, all united and stroked once more.
-/// It looks at axial slices from the feet up, so the volume is turned and turned back.
-fn outlined(labels: Vec<u8>, size: [usize; 3], affine: &[f64; 12], segmenter: &Segmenter) -> Result<Vec<u8>> {
-    let failed = |error: gantry_volume::Error| Error::internal(error.to_string());
-    let ras = Orientation::of(affine).map_err(failed)?;
-    let [up, front, right] = ras.flips;
-    let upright = Orientation { flips: [up, !front, !right], ..ras };
-    let (mut labels, turned) = upright.apply(&labels, size).map_err(failed)?;
-    if let Some(heart) = segmenter.labels().iter().find(|label| label.name == HEART).map(|label| label.value) {
-        let is_heart = |label: u8| u32::from(label) == heart;
-        let mut trimmed: Vec<u8> = labels.iter().map(|&label| u8::from(is_heart(label))).collect();
-        published::trim(&mut trimmed, turned).map_err(failed)?;
-        for (label, kept) in labels.iter_mut().zip(trimmed) {
-            if is_heart(*label) && kept == 0 {
-                *label = 0;
+impl HeartMask {
+    /// A mask without the heart protects nothing: that is refused, or said.
+    fn demand(&self, call: &Call, segmenter: &Segmenter, labels: &[u8]) -> Result<()> {
+        let heart = self.params.structures.iter().any(|name| name == HEART);
+        let value = segmenter.labels().iter().find(|label| heart && label.name == HEART).map(|label| label.value);
+        let found = labels.iter().any(|&label| match value {
+            Some(value) => u32::from(label) == value,
+            None => label != 0,
+        });
+        let what = if heart { "the heart" } else { "any of the structures" };
+        match (found, self.params.empty == "allow") {
+            (true, _) => Ok(()),
+            (false, true) => {
+                call.warn("no-heart-found", &format!("the model did not find {what}"));
+                Ok(())
+            }
+            (false, false) => {
+                let text = format!("the model did not find {what}; `empty = \"allow\"` would go on without");
+                Err(Error::bad_input("no-heart-found", text))
             }
         }
     }
-    let mask = published::widen(&labels, turned, segmenter.wanted()).map_err(failed)?;
-    Ok(upright.undo(&mask, turned).map_err(failed)?.0)
+
+    /// The published mask of structures: the heart trimmed, every structure's outline stroked, all united and stroked once
+    /// more. It looks at axial slices from the feet up, so the volume is turned and turned back.
+    fn outlined(
+        &self,
+        call: &Call,
+        segmenter: &Segmenter,
+        labels: Vec<u8>,
+        size: [usize; 3],
+        affine: &[f64; 12],
+    ) -> Result<Vec<u8>> {
+        let failed = |error: gantry_volume::Error| Error::internal(error.to_string());
+        let ras = Orientation::of(affine).map_err(failed)?;
+        let [up, front, right] = ras.flips;
+        let upright = Orientation { flips: [up, !front, !right], ..ras };
+        let (mut labels, turned) = upright.apply(&labels, size).map_err(failed)?;
+        if let Some(heart) = segmenter.labels().iter().find(|label| label.name == HEART).map(|label| label.value) {
+            let is_heart = |label: u8| u32::from(label) == heart;
+            let mut trimmed: Vec<u8> = labels.iter().map(|&label| u8::from(is_heart(label))).collect();
+            published::trim(&mut trimmed, turned).map_err(failed)?;
+            for (label, kept) in labels.iter_mut().zip(trimmed) {
+                if is_heart(*label) && kept == 0 {
+                    *label = 0;
+                }
+            }
+            // Trimming may leave nothing of a heart that was hardly one.
+            self.demand(call, segmenter, &labels)?;
+        }
+        let mask = published::widen(&labels, turned, segmenter.wanted()).map_err(failed)?;
+        Ok(upright.undo(&mask, turned).map_err(failed)?.0)
+    }
 }

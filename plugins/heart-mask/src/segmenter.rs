@@ -1,11 +1,14 @@
 //! The stage `nnunet-segmenter`, and what it shares with `heart-mask`: a checkpoint made ready, and an image through it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use gantry_neural::{Engine, Isa, Precision, Workers};
 use gantry_nnunet::{Choices, LabelsBack, Scan, Segmenter, Watch};
 use gantry_plugin::{Call, Error, Inputs, Label, Opening, Outputs, Ports, Result, VolumeStage};
 
 use gantry_volume::Order;
 use gantry_volume::export::Way;
+use gantry_weights::nnunet::Label as Named;
 
 use crate::voxels::{dense, write};
 
@@ -67,7 +70,9 @@ impl VolumeStage for NnunetSegmenter {
     fn begin(&mut self, _: &Call, opening: &mut Opening) -> Result<()> {
         let segmenter = self.segmenter.as_ref().ok_or_else(not_prepared)?;
         announce(segmenter, opening)?;
-        let rows: Vec<Label> = segmenter.labels().iter().map(row).collect();
+        // Of what was not asked for nothing is said, not even that it is absent.
+        let asked = |label: &&Named| segmenter.wanted().iter().any(|&value| u32::from(value) == label.value);
+        let rows: Vec<Label> = segmenter.labels().iter().filter(asked).map(row).collect();
         if let Some(mut labels) = opening.output("labels")? {
             labels.set_labels(&rows);
         }
@@ -108,6 +113,11 @@ pub(crate) fn announce(segmenter: &Segmenter, opening: &mut Opening) -> Result<(
         let text = "image: evenly spaced slices expected; resample the series to an even grid first";
         return Err(Error::bad_input("irregular-slices", text));
     }
+    if geometry.size[0] == 1 {
+        // A DICOM series of one slice does not say how far apart slices would be.
+        let text = "image: one slice has no depth; a model of volumes needs more";
+        return Err(Error::bad_input("one-slice", text));
+    }
     let bytes = segmenter.memory(geometry.size, geometry.spacing_mm()).map_err(refused)?;
     let needs = opening.needs();
     needs.host_bytes = bytes;
@@ -122,7 +132,7 @@ pub(crate) fn segment(call: &Call, inputs: &Inputs, segmenter: &Segmenter, worke
     let voxels = image.voxels::<f32>()?;
     let dense = dense(&voxels);
     let scan = Scan { voxels: &dense, channels: voxels.channels(), size: geometry.size, affine: geometry.affine };
-    let watch = Looking { call };
+    let watch = Looking { call, windows: AtomicU64::new(0) };
     let labels = workers.run(call.threads(), || segmenter.segment(&scan, &watch));
     labels.map_err(|error| Error::resource(format!("threads: {error}")))?.map_err(refused)
 }
@@ -136,6 +146,9 @@ fn refused(error: gantry_nnunet::Error) -> Error {
         Reason::Setting(_) => Error::bad_params(text),
         Reason::Unfit(code, _) => Error::bad_input(code, text),
         Reason::Cancelled => Error::Cancelled,
+        Reason::Image(_) => Error::bad_input("image-unfit", text),
+        Reason::Volume(_) => Error::bad_input("volume-unfit", text),
+        Reason::NotFinite(_) => Error::bad_input("logits-not-finite", text),
         _ => Error::internal(text),
     }
 }
@@ -143,6 +156,8 @@ fn refused(error: gantry_nnunet::Error) -> Error {
 /// The host looks on.
 struct Looking<'c> {
     call: &'c Call<'c>,
+    /// Windows of all models so far.
+    windows: AtomicU64,
 }
 
 impl Watch for Looking<'_> {
@@ -151,12 +166,14 @@ impl Watch for Looking<'_> {
     }
 
     fn windows(&self, done: usize, total: usize) {
-        self.call.progress(done as u64, total as u64);
+        // Each model counts for itself; how many windows a later one takes depends on what this one finds.
+        let all = 1 + self.windows.fetch_add(1, Ordering::Relaxed);
+        self.call.progress(all, all + total.saturating_sub(done) as u64);
     }
 }
 
 /// A row of the table that travels with the labels.
-fn row(label: &gantry_weights::nnunet::Label) -> Label<'_> {
+fn row(label: &Named) -> Label<'_> {
     Label {
         value: i64::from(label.value),
         name: &label.name,

@@ -74,6 +74,16 @@ impl ImportArgs {
             image.insert("quantity".to_owned(), "hu".into());
             modality = Some("CT".to_owned());
         }
+        if modality.is_none() && written.channels.len() == 1 {
+            return Err(WeightsError::Usage(format!(
+                "say with --modality which images the model's channel `{}` is for, such as MR: `gantry check` could not \
+                 notice otherwise that it is given others",
+                written.channels.first().map(String::as_str).unwrap_or_default()
+            )));
+        }
+        if modality.as_deref() == Some("MR") {
+            image.insert("quantity".to_owned(), "mr".into());
+        }
         image.extend(modality.map(|modality| ("modality".to_owned(), modality.into())));
         if written.channels.len() > 1 {
             image.insert("channels".to_owned(), written.channels.clone().into());

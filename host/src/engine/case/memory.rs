@@ -11,14 +11,15 @@ use crate::plan::Segment;
 
 impl CaseRun<'_> {
     /// Expects the memory of a segment that has begun: what the process holds now (weights loaded before the first case are in
-    /// it), the voxels the segment will fill, and what its stages said they hold of their own. What a stage loaded in
-    /// `prepare` may be in it twice: the figure is rather too high than too low.
+    /// it), the voxels the segment will fill, and what its stages said they hold of their own, less what they loaded
+    /// before.
     ///
     /// # Errors
     /// Code `memory-estimate` where that is more than the worker may use.
     pub(super) fn expect_memory(&mut self, segment: &Segment) -> Result<(), Failure> {
         let figures = self.figures.lock().unwrap_or_else(|e| e.into_inner());
-        let own: u64 = segment.nodes.iter().map(|&n| figures[n].own_bytes).sum();
+        let more = |n: usize| figures[n].own_bytes.saturating_sub(self.live[n].loaded_bytes);
+        let own: u64 = segment.nodes.iter().map(|&n| more(n)).sum();
         drop(figures);
         let voxels: u64 = segment.nodes.iter().map(|&n| self.voxels_to_come(n, segment.fused)).sum();
         let expected = machine::resident().0 + voxels + own;

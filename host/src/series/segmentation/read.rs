@@ -10,6 +10,7 @@ use dicom_object::InMemDicomObject;
 use super::Segment;
 use super::colour;
 use super::onto::{Placed, place};
+use super::segments::{LATERALITY, SIDES};
 use crate::series::facts::Facts;
 use crate::series::geometry::Geometry;
 use crate::series::guard::{self, Outline, PixelSpan};
@@ -21,8 +22,9 @@ use crate::series::record::{Fault, SeriesKind, SeriesRecord};
 /// Segmented Property Type of a label map's background.
 const BACKGROUND: &str = "125040";
 /// Shortest word of a patient's name or identifier that a label's name is searched for, characters.
-const SHORTEST: usize = 3;
-/// … and from this length on also inside longer words.
+const SHORTEST: usize = 2;
+/// … and from this length on also inside longer words. Words in other than Latin letters are short and run together: they
+/// are searched for inside others at any length.
 const LONG: usize = 5;
 
 /// A label map read from a segmentation.
@@ -234,15 +236,20 @@ impl Segments {
 /// Scheme and value of the code in a sequence.
 fn code(item: &InMemDicomObject, sequence: Tag) -> (String, String) {
     let Some(code) = items(item, sequence).first() else { return Default::default() };
-    let value = text(code, tags::CODE_VALUE).or_else(|| text(code, tags::LONG_CODE_VALUE));
-    (text(code, tags::CODING_SCHEME_DESIGNATOR).unwrap_or_default(), value.unwrap_or_default())
+    let value = |code: &InMemDicomObject| {
+        text(code, tags::CODE_VALUE).or_else(|| text(code, tags::LONG_CODE_VALUE)).unwrap_or_default()
+    };
+    let modifier = items(code, tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE).first().map(value);
+    let side = modifier.filter(|modifier| SIDES.iter().any(|(side, _)| side == modifier));
+    let value = value(code) + &side.map(|side| format!("{LATERALITY}{side}")).unwrap_or_default();
+    (text(code, tags::CODING_SCHEME_DESIGNATOR).unwrap_or_default(), value)
 }
 
 /// Whether a label has one of these words, or a long one of them inside another word.
 fn repeats(label: &str, words: &[String]) -> bool {
     let label = label.to_lowercase();
     let has = |word: &String| label.split(|c: char| !c.is_alphanumeric()).any(|own| own == word);
-    words.iter().any(|word| has(word) || (word.chars().count() >= LONG && label.contains(word)))
+    words.iter().any(|word| has(word) || ((word.chars().count() >= LONG || !word.is_ascii()) && label.contains(word)))
 }
 
 /// Words of the patient's name and identifiers, in small letters: no label may carry them on.
@@ -252,7 +259,8 @@ fn words_of_patient(header: &InMemDicomObject, series: &SeriesRecord) -> Vec<Str
         texts.extend(text(header, tag));
     }
     let words = texts.iter().flat_map(|t| t.split(|c: char| !c.is_alphanumeric()));
-    words.filter(|w| w.chars().count() >= SHORTEST).map(str::to_lowercase).collect()
+    let telling = |word: &&str| word.chars().count() >= if word.is_ascii() { SHORTEST } else { 1 };
+    words.filter(telling).map(str::to_lowercase).collect()
 }
 
 /// The labels that are being put together.

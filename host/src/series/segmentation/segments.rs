@@ -66,16 +66,37 @@ fn label(segment: &Segment) -> String {
     }
 }
 
-/// The code of the label table, if there is one and it is well-formed. Its meaning in words is the label's name.
+/// SNOMED CT's attribute Laterality, in an expression such as `64033007:272741003=7771000` (left kidney).
+pub(super) const LATERALITY: &str = ":272741003=";
+/// The sides an expression may name, and how they are called.
+pub(super) const SIDES: [(&str, &str); 2] = [("7771000", "Left"), ("24028007", "Right")];
+
+/// The code of the label table, if there is one and it is well-formed; a side becomes its modifier (PS3.3 C.8.20.2, Segmented
+/// Property Type Modifier). Its meaning in words is the label's name.
 fn own_code(segment: &Segment) -> Option<InMemDicomObject> {
     let sound = |text: &str, max: usize| !text.is_empty() && plain(text, max) == text;
     if !sound(&segment.scheme, 16) || !sound(&segment.code, MAX_LO) {
         return None;
     }
-    let name = label(segment).replace('_', " ");
-    let mut letters = name.chars();
-    let first = letters.next().map(|c| c.to_ascii_uppercase());
-    Some(code(&segment.scheme, &segment.code, first.into_iter().chain(letters).collect()))
+    let named = label(segment).replace('_', " ");
+    let sided = segment.code.split_once(LATERALITY).and_then(|(kind, side)| {
+        let (value, meaning) = SIDES.iter().find(|(value, _)| *value == side)?;
+        Some((kind, *value, *meaning))
+    });
+    let Some((kind, side, meaning)) = sided else {
+        return Some(code(&segment.scheme, &segment.code, capital(&named)));
+    };
+    let without: Vec<&str> = named.split(' ').filter(|word| !word.eq_ignore_ascii_case(meaning)).collect();
+    let mut item = code(&segment.scheme, kind, capital(&without.join(" ")));
+    let modifier = vec![code(&segment.scheme, side, meaning.to_owned())];
+    put_sequence(&mut item, tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE, modifier);
+    Some(item)
+}
+
+/// The text with a capital first letter.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 fn code(scheme: &str, value: &str, meaning: String) -> InMemDicomObject {

@@ -10,6 +10,8 @@ use super::network::Network;
 
 /// The longest side of a patch, in voxels.
 const MAX_PATCH: usize = 4096;
+/// Most voxels of a patch: sixty times those of the largest published ones.
+const MAX_PATCH_VOXELS: usize = 1 << 27;
 
 /// Which of nnU-Net's readers made the arrays the model was trained on: it decides the axes before `transpose_forward`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +141,9 @@ impl Configuration {
             .counts("patch_size", 3, MAX_PATCH)?
             .try_into()
             .map_err(|_| own.wrong("`patch_size`: 3 whole numbers expected"))?;
+        if patch.iter().product::<usize>() > MAX_PATCH_VOXELS {
+            return Err(own.wrong(format!("`patch_size` {patch:?}: at most {MAX_PATCH_VOXELS} voxels expected")));
+        }
         let transpose_forward = permutation(top, "transpose_forward")?;
         let transpose_backward = permutation(top, "transpose_backward")?;
         if (0..3).any(|axis| transpose_backward.get(transpose_forward[axis]) != Some(&axis)) {
@@ -239,7 +244,14 @@ fn resampling(own: &Fields<'_>, key: &str, planned: Resampling) -> Result<Resamp
         }
         None => return Err(settings.wrong("`force_separate_z` is missing")),
     };
-    Ok(Resampling { order: order("order")?, order_z: order("order_z")?, force_separate_z })
+    let (order, order_z) = (order("order")?, order("order_z")?);
+    if order_z != 0 {
+        return Err(settings.unsupported(format!("`order_z` is {order_z}; 0 expected")));
+    }
+    if planned.order == Resampling::PROBABILITIES.order && order != planned.order {
+        return Err(settings.unsupported(format!("`order` of probabilities is {order}; {} expected", planned.order)));
+    }
+    Ok(Resampling { order, order_z, force_separate_z })
 }
 
 fn schemes(top: &Fields<'_>, own: &Fields<'_>) -> Result<Vec<Scheme>> {

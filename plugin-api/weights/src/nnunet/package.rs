@@ -14,7 +14,7 @@ use super::folder::{Folds, ModelFolder};
 use super::model::Model;
 use super::plans::Plans;
 use super::segmentation::{Label, Part, Segmentation, Way};
-use super::totalsegmentator::{TOTAL, TotalModel, classes};
+use super::totalsegmentator::{Class, TOTAL, TotalModel, classes};
 
 /// The largest value that a result is written with.
 const MAX_VALUE: u32 = 255;
@@ -151,8 +151,8 @@ impl Package {
         let labels = classes().iter().filter(|class| covered(class.value)).map(|class| Label {
             value: class.value,
             name: class.name.to_owned(),
-            scheme: "SCT".to_owned(),
-            code: class.kind.code.to_owned(),
+            scheme: if class.region.is_some() { String::new() } else { "SCT".to_owned() },
+            code: expression(class),
             meaning: class.kind.meaning.to_owned(),
             rgba: class.rgba,
         });
@@ -205,6 +205,19 @@ impl Package {
         }
         staging.add(Segmentation::FILE, written.segmentation.to_json()?.as_bytes())?;
         Ok(written)
+    }
+}
+
+/// SNOMED CT's attribute Laterality.
+const LATERALITY: &str = "272741003";
+
+/// The class as an expression of SNOMED CT's compositional grammar: its code, refined by the side where it has one. What is in
+/// another organ (a cyst) would need a region too; it goes without a code, so that no two classes share one.
+fn expression(class: &Class) -> String {
+    match (&class.region, &class.modifier) {
+        (Some(_), _) => String::new(),
+        (None, Some(side)) => format!("{}:{LATERALITY}={}", class.kind.code, side.code),
+        (None, None) => class.kind.code.to_owned(),
     }
 }
 
