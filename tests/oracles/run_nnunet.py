@@ -55,10 +55,10 @@ RUNS = [
     ("anisotropic", "thick", False, (0,), 0.5),
     ("anisotropic", "iso", False, (0,), 0.5),
     ("anisotropic", "slab", False, (0,), 0.5),
-    ("regions", "permuted", True, (0,), 0.5),
+    ("regions", "permuted", False, (0,), 0.5),
     ("regions", "thick", False, (0,), 0.5),
     ("inherits", "zeroborder", False, (0,), 0.5),
-    ("inherits", "oblique", True, (0,), 0.8),
+    ("inherits", "oblique", False, (0,), 0.8),
     ("zscore", "permuted", False, None, 0.5),
 ]
 
