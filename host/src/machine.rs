@@ -34,6 +34,11 @@ pub fn resident() -> (u64, u64) {
     (kilobytes(&status, "VmRSS:"), kilobytes(&status, "VmHWM:"))
 }
 
+/// Whole megabytes that hold these bytes.
+pub fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
 /// The field `name` of a document of `/proc`, in bytes.
 fn kilobytes(document: &str, name: &str) -> u64 {
     let line = document.lines().find_map(|l| l.strip_prefix(name));

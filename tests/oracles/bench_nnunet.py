@@ -31,6 +31,7 @@ import nibabel
 import numpy as np
 
 import nnunet_measure
+from nnunet_pipeline import pipeline
 
 HERE = Path(__file__).resolve().parent
 CARDIAC = "Dataset293_TotalSegmentator_part3_cardiac_1559subj"
@@ -169,30 +170,11 @@ def predictor(model, scan, out, threads):
     print(json.dumps({"in_network_s": inside[0], "windows": inside[1]}))
 
 
-def pipeline(folder, name, text):
-    path = folder / f"{name}.toml"
-    path.write_text(text)
-    return path
-
-
 def gantry(options, folder, task, precision):
     """One run of Gantry: what was measured, and its labels."""
     params = f'checkpoint = "{task}", precision = "{precision}"'
     params += ", step = 0.8" if task == "whole" else ', structures = ["heart"]'
-    path = pipeline(folder, f"{task}-{precision}", f"""format = 1
-name = "{task}"
-[nodes.image]
-stage = "nifti-read"
-params = {{ modality = "CT", quantity = "hu" }}
-[nodes.segment]
-stage = "nnunet-segmenter"
-from = "image"
-params = {{ {params} }}
-[nodes.write]
-stage = "nifti-write"
-from = "segment.labels"
-params = {{ name = "labels" }}
-""")
+    path = pipeline(folder / f"{task}-{precision}.toml", "nifti-read", params)
     out = folder / f"gantry-{task}-{precision}"
     command = [options.gantry, "run", path, "-i", folder / "scan", "-o", out, "--checkpoints", folder / "checkpoints", "--fresh"]
     measured = nnunet_measure.run(command, options.threads)

@@ -33,6 +33,7 @@ import tempfile
 from pathlib import Path
 
 import nnunet_measure
+from nnunet_pipeline import pipeline
 
 # Models of the task `total`: number -> labels from and to, inclusive.
 PARTS = {291: (1, 24), 292: (25, 50), 293: (51, 68), 294: (69, 91), 295: (92, 117)}
@@ -101,21 +102,7 @@ def gantry_run(options, scratch, models):
     params = f'checkpoint = "totalsegmentator", precision = "{options.precision}"'
     if options.roi:
         params += f", structures = {json.dumps(options.roi)}"
-    pipeline = scratch / "proof.toml"
-    pipeline.write_text(f"""format = 1
-name = "proof"
-[nodes.image]
-stage = "{source}"
-params = {{ modality = "CT", quantity = "hu" }}
-[nodes.segment]
-stage = "nnunet-segmenter"
-from = "image"
-params = {{ {params} }}
-[nodes.write]
-stage = "nifti-write"
-from = "segment.labels"
-params = {{ name = "labels" }}
-""")
+    proof = pipeline(scratch / "proof.toml", source, params)
     given = options.scan
     if not given.is_dir():
         given = scratch / "in"
@@ -124,7 +111,7 @@ params = {{ name = "labels" }}
         shutil.copy(options.scan, given / options.scan.name)
     out = scratch / "gantry"
     measured = nnunet_measure.run(
-        [options.gantry, "run", pipeline, "-i", given, "-o", out, "--checkpoints", checkpoints], options.threads)
+        [options.gantry, "run", proof, "-i", given, "-o", out, "--checkpoints", checkpoints], options.threads)
     if measured.code != 0:
         fail(f"gantry run ended with {measured.code}:\n{measured.stdout[-2000:]}{measured.stderr[-4000:]}")
     made = list(out.rglob("labels.nii.gz"))

@@ -20,8 +20,6 @@ S5  what is said: segment descriptions, codes, algorithm, equipment, SYNTHETIC
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +27,8 @@ import highdicom as hd
 import numpy as np
 import pydicom
 
-BESIDE = Path(sys.executable).parent
+from verify_derived import program, run
+
 CLASSES = {"BINARY": "1.2.840.10008.5.1.4.1.1.66.4", "LABELMAP": "1.2.840.10008.5.1.4.1.1.66.7"}
 FAILURES = []
 
@@ -37,16 +36,6 @@ FAILURES = []
 def check(goal, holds, text):
     if not holds:
         FAILURES.append(f"{goal}: {text}")
-
-
-def program(name):
-    beside = BESIDE / name
-    return str(beside) if beside.exists() else shutil.which(name)
-
-
-def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return done.returncode, done.stdout + done.stderr
 
 
 def along(ds):

@@ -34,6 +34,13 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// More memory than the worker may use; `needed` says by what and how much.
+    pub fn memory(needed: &str, limit: u64) -> Failure {
+        let limit = crate::machine::megabytes(limit);
+        let text = format!("{needed}, {limit} MB are allowed ([resources] memory_gb, or this machine's memory)");
+        Failure::host("memory-estimate", text)
+    }
+
     /// The host's own failure.
     pub fn host(code: &str, text: impl Into<String>) -> Failure {
         Failure {

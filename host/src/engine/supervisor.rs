@@ -431,14 +431,9 @@ fn too_large(plan: &Plan, sources: &BTreeMap<String, SeriesRecord>, limit: Optio
     let limit = limit?;
     let largest = sources.values().max_by_key(|s| s.slices() * s.rows * s.columns)?;
     let needed = estimate(plan, largest.slices(), largest.rows, largest.columns).peak_bytes;
-    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     (needed > limit).then(|| {
-        let text = format!(
-            "the case needs about {} MB by the plan's estimate, {} MB are allowed ([resources] memory_gb, or this machine's memory)",
-            megabytes(needed),
-            megabytes(limit)
-        );
-        Failure::host("memory-estimate", text)
+        let megabytes = crate::machine::megabytes(needed);
+        Failure::memory(&format!("the case needs about {megabytes} MB by the plan's estimate"), limit)
     })
 }
 

@@ -2,8 +2,6 @@
 
 use gantry_volume::export;
 use gantry_weights::nnunet::{Dataset, Labels, Region};
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use crate::error::{Error, Result};
 
@@ -40,50 +38,17 @@ impl Decision {
             Self::Regions(values) => export::Decision::Regions(values),
         }
     }
-
-    /// Labels of a row of voxels; `logits` gives the row of each of `heads`.
-    pub fn row<'a>(&self, heads: usize, logits: impl Fn(usize) -> &'a [f16], labels: &mut [u8]) {
-        let mut row = vec![0f32; labels.len()];
-        labels.fill(0);
-        match self {
-            Self::Largest => {
-                let mut best = vec![f32::NEG_INFINITY; labels.len()];
-                // As wide as the logits, so that both go through the processor's lanes alike.
-                let mut first = vec![0u32; labels.len()];
-                for head in 0..heads {
-                    logits(head).convert_to_f32_slice(&mut row);
-                    for ((first, best), &logit) in first.iter_mut().zip(&mut best).zip(&row) {
-                        let better = logit > *best;
-                        *best = if better { logit } else { *best };
-                        *first = if better { head as u32 } else { *first };
-                    }
-                }
-                for (label, first) in labels.iter_mut().zip(&first) {
-                    *label = *first as u8;
-                }
-            }
-            Self::Regions(values) => {
-                for (head, &value) in values.iter().enumerate().take(heads) {
-                    logits(head).convert_to_f32_slice(&mut row);
-                    for (label, &logit) in labels.iter_mut().zip(&row) {
-                        if 1.0 / (1.0 + (-logit).exp()) > 0.5 {
-                            *label = value;
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
 
     fn decided(decision: &Decision, heads: &[&[f32]]) -> Vec<u8> {
         let halves: Vec<Vec<f16>> = heads.iter().map(|row| row.iter().map(|&x| f16::from_f32(x)).collect()).collect();
         let mut labels = vec![9; heads[0].len()];
-        decision.row(heads.len(), |head| &halves[head], &mut labels);
+        decision.exported().row(heads.len(), |head| &halves[head], &mut labels);
         labels
     }
 

@@ -44,7 +44,7 @@ impl Prediction<'_> {
     pub fn labels(&self, image: &[f32], decision: &Decision) -> Result<Vec<u8>> {
         let [depth, rows, columns] = self.windows.size;
         let [below, top, left] = self.windows.below;
-        let heads = self.heads;
+        let (heads, decision) = (self.heads, decision.exported());
         let mut labels = vec![0u8; depth * rows * columns];
         if let [network] = self.networks {
             let mut sums = Accumulator::new(self.heads, self.windows.reach(), self.plane())?;

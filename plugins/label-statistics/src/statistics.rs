@@ -110,8 +110,8 @@ impl Tally {
 /// Volume of one voxel, mm³: the spacings of x, y and z (lengths of the affine's columns, millimetres) multiplied in this
 /// order in single precision.
 pub fn voxel_mm3(affine: &[f64; 12]) -> f64 {
-    let spacing = |c: usize| (affine[c].powi(2) + affine[4 + c].powi(2) + affine[8 + c].powi(2)).sqrt() as f32;
-    f64::from(spacing(0) * spacing(1) * spacing(2))
+    let [z, y, x] = gantry_volume::spacing_f32(affine);
+    f64::from(x * y * z)
 }
 
 /// Five decimals, halves to the even digit.

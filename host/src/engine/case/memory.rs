@@ -1,5 +1,5 @@
 //! What a case is expected to hold at its worst moment, known as soon as a segment's stages have seen the geometry: told
-//! beside what it did hold, and a reason to refuse before anything is computed.
+//! beside what it did hold, and a reason to refuse before the segment computes anything.
 
 use gantry_abi::v1::kind;
 
@@ -28,14 +28,9 @@ impl CaseRun<'_> {
             None => Ok(()),
             Some(limit) => {
                 let nodes: Vec<&str> = segment.nodes.iter().map(|&n| self.node(n).id.as_str()).collect();
-                let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-                let text = format!(
-                    "{} would bring the worker to about {} MB, {} MB are allowed ([resources] memory_gb, or this machine's memory)",
-                    nodes.join(", "),
-                    megabytes(expected),
-                    megabytes(limit)
-                );
-                Err(Failure::host("memory-estimate", text))
+                let needed =
+                    format!("{} would bring the worker to about {} MB", nodes.join(", "), machine::megabytes(expected));
+                Err(Failure::memory(&needed, limit))
             }
         }
     }

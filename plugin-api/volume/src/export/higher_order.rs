@@ -3,7 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::{Logits, grid, label, plain};
+use super::{Decision, Logits, grid, label};
 use crate::bounds::Bounds;
 use crate::error::{Result, voxels};
 use crate::half_round::{rounded, to_f16};
@@ -25,7 +25,7 @@ pub fn higher_order(logits: &Logits<'_>, new_size: [usize; 3], separate: Option<
     super::expect_axis(separate)?;
     let size = logits.size();
     let mut low = vec![0; voxels("logits", size)?];
-    plain::greatest(logits, &mut low);
+    Decision::Greatest.every(logits, &mut low);
     let mut best = vec![f16::ZERO; n];
     if size == new_size {
         best.copy_from_slice(logits.class(0));

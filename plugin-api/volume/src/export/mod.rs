@@ -40,6 +40,26 @@ pub enum Decision<'a> {
     Regions(&'a [u8]),
 }
 
+impl Decision<'_> {
+    /// Labels of a row of voxels from finite logits on the same grid; `logits` gives the row of each of `classes` (at most 256).
+    pub fn row<'l>(&self, classes: usize, logits: impl Fn(usize) -> &'l [f16], labels: &mut [u8]) {
+        match self {
+            Self::Greatest => plain::row(classes, logits, labels),
+            Self::Regions(order) => regions::row(order, logits, labels),
+        }
+    }
+
+    /// Labels of every voxel of the network's grid.
+    fn every(&self, logits: &Logits<'_>, labels: &mut [u8]) {
+        const PART: usize = 1 << 14;
+        use rayon::prelude::*;
+        labels.par_chunks_mut(PART).enumerate().for_each(|(part, labels)| {
+            let length = labels.len();
+            self.row(logits.classes, |class| &logits.class(class)[part * PART..][..length], labels);
+        });
+    }
+}
+
 /// A network's logits `[class, z, y, x]` in half precision, all finite.
 #[derive(Debug, Clone, Copy)]
 pub struct Logits<'a> {
@@ -130,13 +150,14 @@ pub fn labels(
         let expected = format!("one label for each of the {} channels", logits.classes);
         return Err(Error::Range { what: "regions_class_order", expected, found: order.len() });
     }
-    let same = logits.size == new_size;
+    if logits.size == new_size {
+        decision.every(logits, &mut out);
+        return Ok(out);
+    }
     let grid = grid(logits.size, new_size, separate);
     match (decision, way) {
-        (Decision::Greatest, _) if same => plain::greatest(logits, &mut out),
         (Decision::Greatest, Way::Exact) => plain::exact(logits, &grid, &mut out),
         (Decision::Greatest, Way::Fast) => certain::fast(logits, &grid, &mut out),
-        (Decision::Regions(order), _) if same => regions::same(logits, order, &mut out),
         (Decision::Regions(order), _) => regions::resampled(logits, &grid, order, &mut out),
     }
     Ok(out)

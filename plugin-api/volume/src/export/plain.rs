@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use rayon::prelude::*;
 
 use super::{Logits, label};
 use crate::half_round::rounded;
@@ -12,27 +11,26 @@ use crate::interpolate::{Block, LANES, Lanes, each_block};
 use crate::linear::{Grid, Scratch};
 use crate::vector::vectorised;
 
-/// Voxels looked at together where nothing is interpolated.
-const PART: usize = 1024;
-
-/// The greatest logit of every voxel, without resampling.
-pub(super) fn greatest(logits: &Logits<'_>, out: &mut [u8]) {
-    out.par_chunks_mut(PART).enumerate().for_each_init(
-        || (vec![0.0_f32; PART], vec![0.0_f32; PART]),
-        |(best, values), (part, out)| {
-            let (best, values) = (&mut best[..out.len()], &mut values[..out.len()]);
-            for (class, all) in logits.each().enumerate() {
-                widen(&all[part * PART..][..out.len()], values);
-                let class_label = label(class);
-                for ((out, best), &value) in out.iter_mut().zip(best.iter_mut()).zip(values.iter()) {
-                    if class == 0 || value > *best {
-                        *best = value;
-                        *out = class_label;
-                    }
-                }
-            }
-        },
-    );
+/// The greatest logit of every voxel of a row, of equals the first; `logits` gives the row of each class.
+pub(super) fn row<'l>(classes: usize, logits: impl Fn(usize) -> &'l [f16], labels: &mut [u8]) {
+    let mut values = vec![0.0_f32; labels.len()];
+    let mut best = vec![f32::NEG_INFINITY; labels.len()];
+    // As wide as the logits, so that both go through the processor's lanes alike.
+    let mut first = vec![0_u32; labels.len()];
+    for class in 0..classes {
+        widen(logits(class), &mut values);
+        let number = u32::from(label(class));
+        for ((first, best), &value) in first.iter_mut().zip(&mut best).zip(&values) {
+            let better = value > *best;
+            *best = if better { value } else { *best };
+            *first = if better { number } else { *first };
+        }
+    }
+    for (label, first) in labels.iter_mut().zip(&first) {
+        #[expect(clippy::cast_possible_truncation, reason = "a class below 256")]
+        let first = *first as u8;
+        *label = first;
+    }
 }
 
 /// Half to single precision.

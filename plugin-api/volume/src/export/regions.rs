@@ -1,7 +1,6 @@
 //! Regions that may overlap: every channel decides for itself.
 
 use half::f16;
-use rayon::prelude::*;
 
 use super::Logits;
 use crate::half_round::rounded;
@@ -12,18 +11,16 @@ use crate::linear::{Grid, Scratch};
 /// give more than one half.
 const HALF_AT: f64 = 5.960_464_477_539_063e-8;
 
-/// Without resampling.
-pub(super) fn same(logits: &Logits<'_>, order: &[u8], out: &mut [u8]) {
-    const PART: usize = 1 << 14;
-    out.par_chunks_mut(PART).enumerate().for_each(|(part, out)| {
-        for (values, &label) in logits.each().zip(order) {
-            for (out, &value) in out.iter_mut().zip(&values[part * PART..]) {
-                if inside(value) {
-                    *out = label;
-                }
+/// Each channel decides on every voxel of a row; `logits` gives the row of each.
+pub(super) fn row<'l>(order: &[u8], logits: impl Fn(usize) -> &'l [f16], labels: &mut [u8]) {
+    labels.fill(0);
+    for (channel, &label) in order.iter().enumerate() {
+        for (out, &value) in labels.iter_mut().zip(logits(channel)) {
+            if inside(value) {
+                *out = label;
             }
         }
-    });
+    }
 }
 
 /// Whether the single-precision sigmoid exceeds one half.
