@@ -43,7 +43,7 @@ impl SliceStage for LabelsRead {
     fn begin(&mut self, call: &Call, opening: &mut Opening) -> Result<()> {
         let grid = arriving(opening.inputs().image("of")?.geometry()?);
         let Some(mut labels) = opening.output("labels")? else { return Ok(()) };
-        let Source { source, roots } = ask(call, "gantry.source/1", "{}")?;
+        let Source { source, roots, .. } = ask(call, "gantry.source/1", "{}")?;
         let path = beside_series(&source, &self.params.path, &roots)
             .map_err(|failure| Error::bad_input(&failure.code, failure.text))?;
         if !path.exists() {

@@ -6,6 +6,8 @@
 mod derivation;
 mod dicom_read;
 mod dicom_write;
+mod instance_read;
+mod instance_write;
 mod json_write;
 mod labels_read;
 mod nifti_read;

@@ -15,6 +15,9 @@ pub struct Source {
     pub source: SeriesRecord,
     /// The run's input folders.
     pub roots: Vec<std::path::PathBuf>,
+    /// For each instance: the SOP Instance UID that `gantry.pseudonym/1` gives for its own; empty where there is no key.
+    #[serde(default)]
+    pub mapped: Vec<String>,
 }
 
 /// Asks a service that answers with JSON.

@@ -193,7 +193,7 @@ fn measure(args: &BenchArgs) -> Result<Report, Reply> {
     };
     let arguments = run_args(args, input, key);
     let mut sources = Sources::new();
-    let (request, planned, mut options) = run::plan(&arguments, &mut sources)?;
+    let (request, planned, mut options) = run::plan(&arguments, run::text(&arguments)?, &mut sources)?;
     let interrupt = run::watch_signals().map_err(|e| environment("signals cannot be watched", &e))?;
     let mut rounds = Vec::new();
     for round in 0..args.repeat {

@@ -3,8 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{
-    bench, check, completions, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, test, verify,
-    weights, worker,
+    bench, check, completions, deid, demo, doctor, graph, inspect, key, man, phantom, plugins, run, series, test,
+    verify, weights, worker,
 };
 
 /// The plugin host for medical imaging pipelines.
@@ -25,6 +25,8 @@ pub enum Verb {
     Phantom(phantom::PhantomArgs),
     /// Check a pipeline, then run it over every case found
     Run(Box<run::RunArgs>),
+    /// De-identify DICOM objects of every class by PS3.15 Annex E
+    Deid(Box<deid::DeidArgs>),
     /// Find every static error of a pipeline at once, without running any plugin code
     Check(check::CheckArgs),
     /// Run a pipeline's `[[tests]]` on built-in phantoms

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod command;
 pub mod completions;
+pub mod deid;
 pub mod demo;
 pub mod doctor;
 pub mod graph;
@@ -37,6 +38,7 @@ pub fn dispatch(line: CommandLine) -> ExitCode {
     match verb {
         Verb::Demo(args) => demo::run(&args).print(),
         Verb::Run(args) => run::run(&args).print(),
+        Verb::Deid(args) => deid::run(&args).print(),
         Verb::Check(args) => check::run(&args).print(),
         Verb::Graph(args) => graph::run(&args).print(),
         Verb::Inspect(args) => inspect::run(&args).print(),

@@ -89,8 +89,25 @@ pub struct RunArgs {
 
 /// Runs the verb.
 pub fn run(args: &RunArgs) -> Reply {
+    match text(args) {
+        Ok(text) => run_text(args, text),
+        Err(refused) => refused,
+    }
+}
+
+/// The pipeline's text.
+///
+/// # Errors
+/// If its file cannot be read.
+pub fn text(args: &RunArgs) -> Result<String, Reply> {
+    let read = std::fs::read_to_string(&args.pipeline);
+    read.map_err(|e| Reply::refuse(3, format!("{}: {e}", args.pipeline.display())))
+}
+
+/// Runs a pipeline by its text; what `args` says of its file is only a name for it.
+pub fn run_text(args: &RunArgs, text: String) -> Reply {
     let mut sources = Sources::new();
-    match plan(args, &mut sources) {
+    match plan(args, text, &mut sources) {
         Ok((request, planned, options)) => execute(&request, &planned, &options, args.progress, &sources),
         Err(refused) => refused,
     }
@@ -100,9 +117,7 @@ pub fn run(args: &RunArgs) -> Reply {
 ///
 /// # Errors
 /// Why it is refused, with the exit code.
-pub fn plan(args: &RunArgs, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
-    let text = std::fs::read_to_string(&args.pipeline)
-        .map_err(|e| Reply::refuse(3, format!("{}: {e}", args.pipeline.display())))?;
+pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
     let mut request = request(args, text, sources)?;
     let mut planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.places))?;
     let pinned = pinned(&planned)?;

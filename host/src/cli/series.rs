@@ -173,6 +173,7 @@ fn table(report: &ScanReport, redact: bool) -> String {
             Cell::new(match line.kind {
                 SeriesKind::Dicom => shown(line.modality),
                 SeriesKind::Nifti => "NIfTI".to_owned(),
+                SeriesKind::Instances => "instances".to_owned(),
             }),
             Cell::new(line.series_number.map(|n| n.to_string()).unwrap_or_default()),
         ];

@@ -52,7 +52,7 @@ pub struct CaseRun<'a> {
     live: &'a [LiveNode],
     context: &'a CaseContext<'a>,
     pool: &'a rayon::ThreadPool,
-    files: Mutex<SinkFiles>,
+    files: Arc<SinkFiles>,
     /// `[node][output][element]`; empty until the node is opened.
     edges: Vec<Vec<Vec<Edge>>>,
     /// Nodes whose `begin` was OK and whose `end` is owed.
@@ -65,7 +65,7 @@ pub struct CaseRun<'a> {
 /// What a case leaves behind.
 pub struct CaseDone {
     /// Its files, not yet synced.
-    pub files: SinkFiles,
+    pub files: Arc<SinkFiles>,
     /// Figures by node.
     pub nodes: BTreeMap<String, NodeFigures>,
     /// The memory it was expected to need at its worst moment, bytes of the whole process.
@@ -135,7 +135,7 @@ impl<'a> CaseRun<'a> {
             live,
             context,
             pool,
-            files: Mutex::new(SinkFiles::new(staging)),
+            files: Arc::new(SinkFiles::new(staging)),
             edges: vec![Vec::new(); count],
             open: Vec::new(),
             figures: Mutex::new(vec![NodeFigures::default(); count]),
@@ -157,8 +157,7 @@ impl<'a> CaseRun<'a> {
         self.context.pulse.enter(0, super::pulse::IDLE);
         let figures = self.figures.into_inner().unwrap_or_else(|e| e.into_inner());
         let nodes = self.plan.graph.nodes.iter().zip(figures).map(|(n, f)| (n.id.clone(), f)).collect();
-        let files = self.files.into_inner().unwrap_or_else(|e| e.into_inner());
-        Ok(CaseDone { files, nodes, expected_bytes: self.expected_bytes })
+        Ok(CaseDone { files: self.files, nodes, expected_bytes: self.expected_bytes })
     }
 
     /// Refuses to go on where the run was interrupted.
@@ -241,7 +240,7 @@ impl<'a> CaseRun<'a> {
 
     fn call(&self, n: usize) -> NodeCall<'a> {
         let leaving = self.edges[n].iter().flatten().find(|e| e.kind == kind::IMAGE).map(|e| Arc::clone(&e.companions));
-        NodeCall::new(self.node(n), &self.live[n], self.context, self.arriving(n), leaving)
+        NodeCall::new(self.node(n), &self.live[n], self.context, self.arriving(n), leaving, &self.files)
     }
 
     /// The inputs of a call; `span` is `None` in `begin` (whole volumes, no voxels) and in whole-volume calls.
@@ -257,7 +256,10 @@ impl<'a> CaseRun<'a> {
                     return Err(Failure::host("absent-input", text).at(&node.id));
                 }
                 for (name, edge, place) in found {
-                    let depth = edge.shape[1];
+                    let depth = match edge.kind {
+                        kind::HEADERS => edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner()).len(),
+                        _ => edge.shape[1],
+                    };
                     let (z0, len) = match span {
                         None => (0, depth),
                         Some(s) => {
@@ -267,7 +269,7 @@ impl<'a> CaseRun<'a> {
                     };
                     let maps = part_of(&edge.maps.read(), edge.shape[0], depth, z0, len);
                     let (mut bytes, mut parts) = (Vec::new(), Vec::new());
-                    if spec.view != View::Pixels {
+                    if spec.sees_headers() {
                         let headers = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner());
                         if let Some(range) = headers.get(z0..z0 + len) {
                             parts.push(0);
@@ -315,7 +317,7 @@ impl<'a> CaseRun<'a> {
                 channels: h.edge.channels.views(),
                 maps: MapsRef::Shared(&h.maps),
                 labels: h.edge.labels.views(),
-                bytes: if pictured { &h.bytes } else { &h.text },
+                bytes: if pictured || h.edge.kind == kind::HEADERS { &h.bytes } else { &h.text },
                 parts: &h.parts,
             };
             if h.edge.kind == kind::FILE {
@@ -739,8 +741,8 @@ impl<'a> CaseRun<'a> {
                     edge.files.write().push((emission.name, emission.bytes.into()));
                 }
                 Some("file") => {
-                    let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
-                    files.write(&node.id, &emission.name, &emission.bytes).map_err(|f| f.at(&node.id))?;
+                    let written = self.files.write(&node.id, &emission.name, &emission.bytes);
+                    written.map_err(|f| f.at(&node.id))?;
                 }
                 _ => return Err(wrong("is of a kind that cannot be emitted".into())),
             }
@@ -775,6 +777,14 @@ impl<'a> CaseRun<'a> {
                 if missing && required {
                     let text = format!("output `{}` is required and was not given", output.port);
                     return Err(Failure::host("output-missing", text).at(&node.id));
+                }
+                if let (kind::HEADERS, Some((of, _))) = (edge.kind, self.like(n, o, 0)) {
+                    let count = |e: &Edge| e.companions.headers.lock().unwrap_or_else(|e| e.into_inner()).len();
+                    let (left, came) = (count(edge), count(of));
+                    if left != came {
+                        let text = format!("output `{}`: {left} data sets for {came} that came", output.port);
+                        return Err(Failure::host("output-headers", text).at(&node.id));
+                    }
                 }
                 if spec.view != View::Pixels && matches!(edge.kind, kind::IMAGE) {
                     let count = edge.companions.headers.lock().unwrap_or_else(|e| e.into_inner()).len();

@@ -32,13 +32,22 @@ pub fn source_of(graph: &Graph, node: &Node) -> Option<String> {
     if !services.iter().any(|s| s == "gantry.source/1") {
         return None;
     }
-    let bound = node.inputs.first().and_then(|i| i.links.first());
-    Some(bound.map_or_else(|| node.id.clone(), |l| graph.nodes[l.node].id.clone()))
+    // What is bound to a stage in between (an anonymizer) is bound to what that stage was given.
+    let mut at = node;
+    while let Some(link) = at.inputs.first().and_then(|i| i.links.first()) {
+        at = &graph.nodes[link.node];
+    }
+    Some(at.id.clone())
 }
 
 /// Source nodes that take a series of the case.
 fn sources(graph: &Graph) -> impl Iterator<Item = &Node> {
     graph.nodes.iter().filter(|n| n.entry.spec.is_source() && matches!(n.entry.spec.cases, None | Some(Cases::Input)))
+}
+
+/// Whether a pipeline takes instances of every class rather than series that make volumes.
+pub fn reads_instances(graph: &Graph) -> bool {
+    sources(graph).any(|source| kind_of(source) == SeriesKind::Instances)
 }
 
 /// How many cases a pipeline makes of its own, where its source says `cases = "$param"`.
@@ -134,6 +143,7 @@ pub fn from_nothing(plan: &Plan, count: u64) -> Vec<Case> {
 fn kind_of(source: &Node) -> SeriesKind {
     match source.entry.spec.id.as_str() {
         "nifti-read" => SeriesKind::Nifti,
+        "instance-read" => SeriesKind::Instances,
         _ => SeriesKind::Dicom,
     }
 }
@@ -145,7 +155,11 @@ fn one_series<'s>(node: &Node, select: &Select, group: &[&'s SeriesRecord]) -> R
     let describe = |all: &[&SeriesRecord]| -> String {
         let each = all.iter().take(8).map(|s| {
             let first = s.instances.first().map_or(0, |i| i.input);
-            format!("#{first} ({}, {} slices)", if s.modality.is_empty() { "NIfTI" } else { &s.modality }, s.slices())
+            match s.kind {
+                SeriesKind::Dicom => format!("#{first} ({}, {} slices)", s.modality, s.slices()),
+                SeriesKind::Nifti => format!("#{first} (NIfTI, {} slices)", s.slices()),
+                SeriesKind::Instances => format!("#{first} ({} instances)", s.instances.len()),
+            }
         });
         each.collect::<Vec<_>>().join(", ")
     };

@@ -15,6 +15,7 @@ use super::kernels::{self, Kernels};
 use super::pulse::Pulse;
 use super::scrutiny;
 use super::services::Services;
+use super::sink::SinkFiles;
 use crate::graph::Node;
 
 /// A warning of a stage, for run.json.
@@ -86,6 +87,10 @@ pub struct NodeCall<'a> {
     context: &'a CaseContext<'a>,
     arriving: Option<Arc<Companions>>,
     leaving: Option<Arc<Companions>>,
+    /// Where a stage that is called once a case puts the files that no other reads: at once, so that a study never stands
+    /// in memory. (Batches of slices end in another order than they began, and one file may take from several.)
+    files: Option<Arc<SinkFiles>>,
+    unwritten: Mutex<Option<Failure>>,
     emitted: Mutex<Vec<Emission>>,
     grown: Mutex<Vec<Grown>>,
     error: Mutex<Option<(String, String)>>,
@@ -123,9 +128,11 @@ impl<'a> NodeCall<'a> {
         context: &'a CaseContext<'a>,
         arriving: Option<Arc<Companions>>,
         leaving: Option<Arc<Companions>>,
+        files: &Arc<SinkFiles>,
     ) -> NodeCall<'a> {
         let checkpoints = Arc::clone(&live.checkpoints);
-        NodeCall { live: Some(live), arriving, leaving, ..NodeCall::bare(node, context, checkpoints) }
+        let files = Some(Arc::clone(files));
+        NodeCall { live: Some(live), arriving, leaving, files, ..NodeCall::bare(node, context, checkpoints) }
     }
 
     fn bare(
@@ -139,6 +146,8 @@ impl<'a> NodeCall<'a> {
             context,
             arriving: None,
             leaving: None,
+            files: None,
+            unwritten: Mutex::default(),
             emitted: Mutex::default(),
             grown: Mutex::default(),
             error: Mutex::default(),
@@ -174,6 +183,9 @@ impl<'a> NodeCall<'a> {
     /// What the status means for the case.
     pub fn finish(self, status: i32) -> Result<CallResult, Failure> {
         let said = self.error.into_inner().unwrap_or_else(|e| e.into_inner());
+        if let Some(failure) = self.unwritten.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            return Err(failure.at(&self.node.id));
+        }
         if status == status::CANCELLED && !self.context.cancel.load(Ordering::Relaxed) {
             // Only the host cancels: a stage that says so of itself must not end the run like an interrupt.
             let text = "the stage returned CANCELLED and nobody had cancelled";
@@ -268,8 +280,17 @@ impl HostSide for NodeCall<'_> {
 
     fn emit(&self, port: u32, name: &str, bytes: &[u8]) -> i32 {
         let output = (port as usize).checked_sub(self.node.inputs.len()).and_then(|i| self.node.outputs.get(i));
-        if output.is_none() {
-            return status::INTERNAL;
+        let Some(output) = output else { return status::INTERNAL };
+        let at_once = self.node.entry.spec.scope == crate::registry::Scope::Case;
+        let at_once = at_once && output.caps["kind"] == "file" && !output.read;
+        if let Some(files) = self.files.as_ref().filter(|_| at_once) {
+            return match files.write(&self.node.id, name, bytes) {
+                Ok(()) => status::OK,
+                Err(failure) => {
+                    locked(&self.unwritten).get_or_insert(failure);
+                    status::RESOURCE
+                }
+            };
         }
         locked(&self.emitted).push(Emission { port, name: name.to_owned(), bytes: bytes.to_vec() });
         status::OK

@@ -69,6 +69,8 @@ pub struct ScanOrder {
     pub repair: Vec<Repair>,
     /// Files on which an earlier scan worker died.
     pub poisonous: Vec<PathBuf>,
+    /// Look for instances of every class, not for volumes.
+    pub instances: bool,
     /// One file at a time, so that the file on which a worker dies is known.
     pub careful: bool,
 }

@@ -49,7 +49,7 @@ impl Services {
         match name {
             "gantry.source/1" => {
                 let source = self.sources.get(node).ok_or_else(|| refused("this node has no series"))?;
-                Ok(json!({ "source": source, "roots": self.roots }).to_string())
+                Ok(json!({ "source": source, "roots": self.roots, "mapped": self.mapped(source) }).to_string())
             }
             "gantry.derive/1" => {
                 let known = self.derivations.get(node).ok_or_else(|| refused("this node derives nothing"))?;
@@ -62,6 +62,15 @@ impl Services {
             }
             other => Err(refused(&format!("this host has no service `{other}`"))),
         }
+    }
+}
+
+impl Services {
+    /// What the key makes of the SOP Instance UIDs of a series of any class; a sink proves by them whose pixels it writes.
+    fn mapped(&self, source: &Json) -> Vec<String> {
+        let instances = source["instances"].as_array().filter(|_| source["kind"] == "instances");
+        let (Some(instances), Some(key)) = (instances, &self.key) else { return Vec::new() };
+        instances.iter().filter_map(|i| i["sop_instance"].as_str()).map(|uid| key.uid(uid)).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
@@ -20,23 +21,24 @@ pub struct OutputFile {
     pub bytes: u64,
 }
 
-/// The files of one case so far.
+/// The files of one case so far. Calls that work at the same time write different files at once.
 pub struct SinkFiles {
     staging: PathBuf,
-    hashes: BTreeMap<String, (Sha256, u64)>,
+    /// Hash and bytes of each file so far; `None` while a call writes into it.
+    hashes: Mutex<BTreeMap<String, Option<(Sha256, u64)>>>,
 }
 
 impl SinkFiles {
     /// Files below `staging`, the case's own folder.
     pub fn new(staging: &Path) -> SinkFiles {
-        SinkFiles { staging: staging.to_owned(), hashes: BTreeMap::new() }
+        SinkFiles { staging: staging.to_owned(), hashes: Mutex::default() }
     }
 
     /// Writes bytes to `<node>/<name>`; the same name again appends.
     ///
     /// # Errors
-    /// A name that is not safe, or an error of the environment.
-    pub fn write(&mut self, node: &str, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    /// A name that is not safe, a file that another call writes at the same time, or an error of the environment.
+    pub fn write(&self, node: &str, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         if !safe(name) || !safe(node) {
             return Err(Failure::host("unsafe-file-name", "a stage emitted a file under a name that is not safe"));
         }
@@ -44,27 +46,37 @@ impl SinkFiles {
         std::fs::create_dir_all(&folder).map_err(|e| Failure::environment("making a folder for results", &e))?;
         let key = format!("{node}/{name}");
         let mut open = OpenOptions::new();
-        match self.hashes.contains_key(&key) {
-            true => open.append(true),
-            false => open.write(true).create_new(true),
+        let known = match self.hashes().entry(key.clone()).or_insert_with(|| Some(Default::default())).take() {
+            Some(known) => known,
+            None => return Err(Failure::host("file-in-use", "two calls write into one file at the same time")),
+        };
+        let (mut hash, len) = known;
+        match len {
+            0 => open.write(true).create(true).truncate(true),
+            _ => open.append(true),
         };
         let written = open.open(folder.join(name)).and_then(|mut file| file.write_all(bytes));
         written.map_err(|e| Failure::environment("writing a result", &e))?;
-        let (hash, len) = self.hashes.entry(key).or_default();
         hash.update(bytes);
-        *len += bytes.len() as u64;
+        self.hashes().insert(key, Some((hash, len + bytes.len() as u64)));
         Ok(())
+    }
+
+    fn hashes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<(Sha256, u64)>>> {
+        self.hashes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Syncs every file and folder to disk and lists them.
     ///
     /// # Errors
     /// An error of the environment.
-    pub fn sync(self) -> Result<Vec<OutputFile>, Failure> {
+    pub fn sync(&self) -> Result<Vec<OutputFile>, Failure> {
         let wrong = |e: std::io::Error| Failure::environment("syncing results to disk", &e);
         let mut folders: Vec<PathBuf> = Vec::new();
-        let mut list = Vec::with_capacity(self.hashes.len());
-        for (path, (hash, bytes)) in self.hashes {
+        let hashes = std::mem::take(&mut *self.hashes());
+        let mut list = Vec::with_capacity(hashes.len());
+        for (path, known) in hashes {
+            let (hash, bytes) = known.unwrap_or_default();
             let file = self.staging.join(&path);
             std::fs::File::open(&file).and_then(|f| f.sync_all()).map_err(wrong)?;
             if let Some(parent) = file.parent().filter(|p| folders.last().is_none_or(|f| f != p)) {
@@ -72,7 +84,7 @@ impl SinkFiles {
             }
             list.push(OutputFile { path, sha256: hex::encode(hash.finalize()), bytes });
         }
-        folders.push(self.staging);
+        folders.push(self.staging.clone());
         for folder in folders {
             std::fs::File::open(&folder).and_then(|f| f.sync_all()).map_err(wrong)?;
         }
@@ -94,7 +106,7 @@ mod tests {
     #[test]
     fn names_that_leave_the_folder_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut files = SinkFiles::new(folder.path());
+        let files = SinkFiles::new(folder.path());
         for bad in ["../x", "a/b", "", ".hidden", "a b", "ä", "\0"] {
             assert_eq!(files.write("node", bad, b"x").unwrap_err().code, "unsafe-file-name", "{bad:?}");
         }

@@ -306,6 +306,7 @@ fn scan(
         include_derived: options.include_derived,
         repair,
         poisonous: Vec::new(),
+        instances: cases::reads_instances(&planned.plan.graph),
         careful: false,
     };
     loop {

@@ -91,6 +91,7 @@ pub fn scan() -> ExitCode {
         repair: order.repair,
         exclude: order.exclude,
         poisonous: order.poisonous,
+        instances: order.instances,
     };
     let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(if order.careful { 1 } else { 0 }).build() else {
         return ExitCode::from(3);

@@ -96,7 +96,7 @@ impl PortSpec {
 
     /// True where the stage sees what identifies a patient through this port.
     pub fn sees_headers(&self) -> bool {
-        self.view != View::Pixels
+        self.view != View::Pixels || self.caps.literal_texts("kind").contains(&"headers")
     }
 }
 

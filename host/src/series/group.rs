@@ -122,7 +122,7 @@ fn synthetic_studies(images: &[ScannedImage]) -> HashMap<String, String> {
 }
 
 /// A UID under 2.25 from content hashes in ascending order.
-fn content_uid<'a>(what: &str, hashes: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn content_uid<'a>(what: &str, hashes: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     hash.update(b"gantry content uid 1\0");
     hash.update(what.as_bytes());

@@ -94,6 +94,12 @@ pub struct Outline<'a> {
     pub un_sequences: Vec<Range<usize>>,
     /// The pixel data.
     pub pixels: PixelSpan,
+    /// All elements of group 7FE0 (the pixel data, and the tables and lengths that belong to them); empty where none is.
+    pub pixel_group: Range<usize>,
+    /// Specific Character Set of the whole dataset, header and value; empty where there is none.
+    pub character_set: Range<usize>,
+    /// An element says that its VR is unknown (UN), at any level.
+    pub has_unknown_vr: bool,
     /// The file has the 128-byte preamble and the `DICM` mark.
     pub marked: bool,
     /// Media Storage SOP Class UID, where the file has a meta group.
@@ -142,6 +148,9 @@ fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<
         header: from..walked.header_end,
         un_sequences: walked.un_sequences,
         pixels: walked.pixels,
+        pixel_group: walked.pixel_group,
+        character_set: walked.character_set,
+        has_unknown_vr: walked.has_unknown_vr,
         data,
         marked: start.marked,
         media_sop_class: start.media_sop_class,
@@ -184,6 +193,9 @@ struct Walked {
     header_end: usize,
     un_sequences: Vec<Range<usize>>,
     pixels: PixelSpan,
+    pixel_group: Range<usize>,
+    character_set: Range<usize>,
+    has_unknown_vr: bool,
 }
 
 struct Walk<'a> {
@@ -200,7 +212,14 @@ impl<'a> Walk<'a> {
 
     fn run(mut self, stop_at_pixels: bool) -> Result<Walked, Fault> {
         let end = self.data.len();
-        let mut out = Walked { header_end: end, un_sequences: Vec::new(), pixels: PixelSpan::Absent };
+        let mut out = Walked {
+            header_end: end,
+            un_sequences: Vec::new(),
+            pixels: PixelSpan::Absent,
+            pixel_group: 0..0,
+            character_set: 0..0,
+            has_unknown_vr: false,
+        };
         let mut open: Vec<Open> = Vec::new();
         let mut root_tags: Vec<Tag> = Vec::new();
         let mut at = self.from;
@@ -221,7 +240,9 @@ impl<'a> Walk<'a> {
                     break;
                 }
                 let header = self.element_header(at, self.encoding.explicit)?;
+                let from = at;
                 self.count()?;
+                out.has_unknown_vr |= header.vr == VR::UN;
                 root_tags.push(header.tag);
                 let past_pixels = out.pixels != PixelSpan::Absent;
                 if past_pixels && header.tag < tags::PIXEL_DATA {
@@ -242,6 +263,12 @@ impl<'a> Walk<'a> {
                         at = self.value(at, header, end)?.end;
                     }
                     _ => at = self.enter(at, header, end, &mut open, past_pixels)?,
+                }
+                if header.tag.group() == 0x7FE0 {
+                    let start = if out.pixel_group.is_empty() { from } else { out.pixel_group.start };
+                    out.pixel_group = start..at;
+                } else if header.tag == tags::SPECIFIC_CHARACTER_SET {
+                    out.character_set = from..at;
                 }
                 continue;
             };
@@ -269,6 +296,7 @@ impl<'a> Walk<'a> {
                 }
                 (Level::Item, tag) if tag.group() != 0xFFFE => {
                     let header = self.element_header(at, !top.implicit && self.encoding.explicit)?;
+                    out.has_unknown_vr |= header.vr == VR::UN;
                     at = self.enter(at, header, limit, &mut open, false)?;
                 }
                 (level, tag) => {

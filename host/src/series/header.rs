@@ -8,6 +8,7 @@ use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, uids};
 use dicom_encoding::TransferSyntaxIndex;
+use dicom_encoding::text::SpecificCharacterSet;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
@@ -20,6 +21,14 @@ use super::record::Fault;
 /// # Errors
 /// `bad-header`
 pub fn parse(outline: &Outline<'_>) -> Result<InMemDicomObject, Fault> {
+    parse_with(outline, SpecificCharacterSet::default())
+}
+
+/// [`parse`], where the dataset names no character set of its own and its text is to be read in this one.
+///
+/// # Errors
+/// `bad-header`
+pub fn parse_with(outline: &Outline<'_>, text: SpecificCharacterSet) -> Result<InMemDicomObject, Fault> {
     let plain = match (outline.encoding.explicit, outline.encoding.big_endian) {
         (false, _) => uids::IMPLICIT_VR_LITTLE_ENDIAN,
         (true, false) => uids::EXPLICIT_VR_LITTLE_ENDIAN,
@@ -27,8 +36,8 @@ pub fn parse(outline: &Outline<'_>) -> Result<InMemDicomObject, Fault> {
     };
     let header = outline.data.get(outline.header.clone()).unwrap_or(&[]);
     if outline.un_sequences.is_empty() {
-        let mut object = parse_bytes(header, plain)?;
-        name_unknown(&mut object);
+        let mut object = parse_bytes(header, plain, text.clone())?;
+        name_unknown(&mut object, &text);
         return Ok(object);
     }
     // dicom-rs reads the inside of an UN element as explicit VR; the standard says implicit. Each is read by itself.
@@ -46,28 +55,28 @@ pub fn parse(outline: &Outline<'_>) -> Result<InMemDicomObject, Fault> {
         }
     }
     rest.extend_from_slice(outline.data.get(at..outline.header.end).unwrap_or(&[]));
-    let mut object = parse_bytes(&rest, plain)?;
+    let mut object = parse_bytes(&rest, plain, text.clone())?;
     for element in apart {
-        for element in parse_bytes(&element, uids::IMPLICIT_VR_LITTLE_ENDIAN)? {
+        for element in parse_bytes(&element, uids::IMPLICIT_VR_LITTLE_ENDIAN, text.clone())? {
             object.put(element);
         }
     }
-    name_unknown(&mut object);
+    name_unknown(&mut object, &text);
     Ok(object)
 }
 
-fn parse_bytes(bytes: &[u8], transfer_syntax: &str) -> Result<InMemDicomObject, Fault> {
+fn parse_bytes(bytes: &[u8], transfer_syntax: &str, text: SpecificCharacterSet) -> Result<InMemDicomObject, Fault> {
     let failed = |what: &str| Fault::new("bad-header", format!("the DICOM header cannot be read ({what})"));
     let syntax = TransferSyntaxRegistry.get(transfer_syntax).ok_or_else(|| failed("unknown transfer syntax"))?;
     // The text of dicom-rs' errors may quote values, so it is not passed on.
-    catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts(bytes, syntax)))
+    catch_unwind(AssertUnwindSafe(|| InMemDicomObject::read_dataset_with_ts_cs(bytes, syntax, text)))
         .map_err(|_| failed("the parser failed"))?
         .map_err(|_| failed("a value does not fit its representation"))
 }
 
 /// Gives elements of VR UN with a tag of the dictionary that tag's VR (PS3.5 6.2.2: such values are encoded as in
 /// implicit VR little endian). What does not parse stays UN.
-fn name_unknown(object: &mut InMemDicomObject) {
+fn name_unknown(object: &mut InMemDicomObject, text: &SpecificCharacterSet) {
     let named: Vec<_> = object
         .iter()
         .filter(|element| element.vr() == VR::UN)
@@ -84,7 +93,7 @@ fn name_unknown(object: &mut InMemDicomObject) {
             bytes.extend_from_slice(&u32::try_from(value.len()).ok()?.to_le_bytes());
             bytes.extend_from_slice(value);
             guard::walk_implicit(&bytes).ok()?;
-            parse_bytes(&bytes, uids::IMPLICIT_VR_LITTLE_ENDIAN).ok()?.into_iter().next()
+            parse_bytes(&bytes, uids::IMPLICIT_VR_LITTLE_ENDIAN, text.clone()).ok()?.into_iter().next()
         })
         .collect();
     for element in named {

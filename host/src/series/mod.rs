@@ -8,6 +8,8 @@ pub mod guard;
 pub mod header;
 mod inflate;
 mod input;
+pub mod instance;
+mod instances;
 mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;

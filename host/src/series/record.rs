@@ -50,6 +50,8 @@ pub enum SeriesKind {
     Dicom,
     /// One `.nii` or `.nii.gz` file.
     Nifti,
+    /// SOP instances of any class: everything of one patient and study.
+    Instances,
 }
 
 /// One slice of a series: a file, or one frame of a multi-frame file.

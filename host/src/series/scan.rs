@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, is_volume_class, may_make_volume};
+use super::instances::{self, InstanceFacts, ScannedInstance};
 use super::nifti_probe::NiftiGrid;
 use super::pixel::{self, PixelModule};
 use super::record::{Fault, ScanReport, Skipped};
@@ -33,6 +34,9 @@ pub struct ScanOptions {
     /// What may be mended.
     #[serde(default)]
     pub repair: Vec<Repair>,
+    /// Look for SOP instances of every class, study by study, instead of series that make volumes.
+    #[serde(default)]
+    pub instances: bool,
     /// Folders that are not looked into, absolute: a run's own output.
     #[serde(default)]
     pub exclude: Vec<PathBuf>,
@@ -85,6 +89,7 @@ pub(crate) struct Damaged {
 enum Found {
     Image(Box<ScannedImage>),
     Nifti(Box<ScannedNifti>),
+    Instance(Box<ScannedInstance>),
     Skipped { fault: Fault, damaged: bool },
 }
 
@@ -102,7 +107,7 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         .enumerate()
         .map(|(input, candidate)| {
             on_file(&candidate.path);
-            look_at(candidate, input).unwrap_or_else(|fault| {
+            look_at(candidate, input, options.instances).unwrap_or_else(|fault| {
                 // What could not be looked into may be a slice, like what is damaged.
                 let damaged = matches!(fault.code.as_str(), "unreadable" | "scan-crash" | "too-large");
                 Found::Skipped { fault, damaged }
@@ -110,10 +115,12 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         })
         .collect();
     let (mut images, mut niftis, mut damaged_files, mut skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut all_instances = Vec::new();
     for (input, (found, candidate)) in found.into_iter().zip(candidates).enumerate() {
         match found {
             Found::Image(image) => images.push(*image),
             Found::Nifti(nifti) => niftis.push(*nifti),
+            Found::Instance(instance) => all_instances.push(*instance),
             Found::Skipped { fault, damaged } => {
                 if damaged {
                     let folder = candidate.path.parent().unwrap_or(Path::new("")).to_owned();
@@ -135,6 +142,7 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         series.retain(|s| !s.derived_by_gantry);
     }
     series.extend(niftis.into_iter().map(group::nifti_series));
+    series.extend(instances::group(all_instances, &mut skipped));
     skipped.sort_by_key(|a| a.input);
     Ok(ScanReport { roots: roots.to_vec(), inputs: total, series, skipped })
 }
@@ -195,7 +203,7 @@ fn candidates(roots: &[PathBuf], options: &ScanOptions) -> Result<Vec<Candidate>
 }
 
 /// Recognises one file.
-fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
+fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found, Fault> {
     if let Some(fault) = &candidate.passed_over {
         return Err(fault.clone());
     }
@@ -207,7 +215,10 @@ fn look_at(candidate: &Candidate, input: usize) -> Result<Found, Fault> {
     (&file).take(512).read_to_end(&mut head).map_err(|e| input::unreadable(&e))?;
     if guard::looks_like_dicom(&head) {
         let bytes = input::read_rest(&file, size, head)?;
-        return Ok(look_at_dicom(candidate, input, bytes));
+        return Ok(match instances {
+            true => look_at_instance(candidate, input, &bytes),
+            false => look_at_dicom(candidate, input, bytes),
+        });
     }
     let name = candidate.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if !nifti_probe::is_named_nifti(&name) {
@@ -235,6 +246,31 @@ fn hash_file(path: &Path) -> Result<String, Fault> {
             n => hash.update(block.get(..n).unwrap_or(&block)),
         }
     }
+}
+
+/// An instance of whatever class. What is DICOM and cannot be read is no stranger to be passed over: it becomes a case that
+/// is refused by name.
+fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8]) -> Found {
+    let skip = |code, text| Found::Skipped { fault: Fault::new(code, text), damaged: false };
+    let (transfer_syntax, facts) = match guard::walk(bytes) {
+        Ok(None) => return skip("not-dicom", "neither DICOM nor NIfTI"),
+        Ok(Some(outline)) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
+            return skip("dicomdir", "a DICOMDIR: an index of names that are not kept");
+        }
+        Ok(Some(outline)) => {
+            let facts = header::parse(&outline).and_then(|header| InstanceFacts::of(&header));
+            (outline.transfer_syntax, facts)
+        }
+        Err(fault) => (String::new(), Err(fault)),
+    };
+    Found::Instance(Box::new(ScannedInstance {
+        path: candidate.path.clone(),
+        folder_parts: candidate.folder_parts.clone(),
+        input,
+        sha256: input::sha256(bytes),
+        transfer_syntax,
+        facts,
+    }))
 }
 
 fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {
