@@ -143,7 +143,7 @@ pub fn from_nothing(plan: &Plan, count: u64) -> Vec<Case> {
 fn kind_of(source: &Node) -> SeriesKind {
     match source.entry.spec.id.as_str() {
         "nifti-read" => SeriesKind::Nifti,
-        "instance-read" => SeriesKind::Instances,
+        _ if source.entry.spec.gives_instances() => SeriesKind::Instances,
         _ => SeriesKind::Dicom,
     }
 }

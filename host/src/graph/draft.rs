@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
         draft.inputs = draft.existing(&spec.inputs);
         draft.outputs = draft.existing(&spec.outputs);
         draft.bind(spec, diagnostics);
-        if let (Some(at), false) = (&doc.select_at, spec.cases == Some(Cases::Input)) {
+        if let (Some(at), false) = (&doc.select_at, spec.cases == Some(Cases::Input) && !spec.gives_instances()) {
             diagnostics.push(
                 Diagnostic::error(
                     "select-misplaced",

@@ -54,8 +54,11 @@ impl Policies<'_, '_> {
             let other = match &spec.cases {
                 None => continue,
                 Some(Cases::Input) => {
-                    by_input = by_input.or(Some(draft));
-                    by_count
+                    let first = *by_input.get_or_insert(draft);
+                    let gives_instances = |d: &Draft<'_>| d.spec().is_some_and(|s| s.gives_instances());
+                    // A case of whole studies and a case of one series for each source cannot be the same case.
+                    let differs = gives_instances(first) != gives_instances(draft);
+                    by_count.or(differs.then_some(first))
                 }
                 Some(Cases::Param(_)) => {
                     let other = by_input.or(by_count);
@@ -71,7 +74,10 @@ impl Policies<'_, '_> {
                         draft.doc.stage.at.label("a second origin of cases"),
                     )
                     .with(other.doc.stage.at.label("the first"))
-                    .help("a pipeline has one origin of cases: its input folders, or one generating node"),
+                    .help(
+                        "a pipeline has one origin of cases: series of its input folders, all instances there, or one \
+                         generating node",
+                    ),
                 );
             }
         }

@@ -161,6 +161,11 @@ impl StageSpec {
         self.outputs.iter().enumerate().find(|(_, p)| p.name == name)
     }
 
+    /// True of a source that gives SOP instances as they are, not a series that makes a volume.
+    pub fn gives_instances(&self) -> bool {
+        self.cases.is_some() && self.outputs.iter().any(|port| port.kind() == Some("headers"))
+    }
+
     /// True where a port shows headers: the text of the stage's reports is then held back.
     pub fn sees_identity(&self) -> bool {
         self.inputs.iter().chain(&self.outputs).any(PortSpec::sees_headers)
