@@ -28,6 +28,25 @@ pub fn open(path: &Path) -> Result<(File, u64), Fault> {
     Ok((file, about.len()))
 }
 
+/// Reads the first `N` bytes of a file, or all of a shorter one.
+///
+/// # Errors
+/// `unreadable`
+pub fn read_head<const N: usize>(mut file: &File) -> Result<Vec<u8>, Fault> {
+    let mut head = vec![0; N];
+    let mut filled = 0;
+    while filled < N {
+        match file.read(head.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(&e)),
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}
+
 /// A file that cannot be read, without its path.
 pub fn unreadable(error: &std::io::Error) -> Fault {
     Fault::new("unreadable", format!("the file cannot be read: {}", error.kind()))
@@ -41,8 +60,9 @@ pub fn read_rest(mut file: &File, size: u64, mut head: Vec<u8>) -> Result<Vec<u8
     if size > MAX_FILE_BYTES {
         return Err(Fault::new("too-large", format!("the file has {size} bytes, at most {MAX_FILE_BYTES} are read")));
     }
-    head.reserve_exact((size as usize).saturating_sub(head.len()));
-    (&mut file).take(MAX_FILE_BYTES).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
+    head.reserve_exact((size as usize).saturating_sub(head.len()) + 1);
+    // In one piece: through `take` it would be read in small ones.
+    file.read_to_end(&mut head).map_err(|e| unreadable(&e))?;
     Ok(head)
 }
 

@@ -211,8 +211,7 @@ fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found
     if size == 0 {
         return Err(Fault::new("empty", "the file is empty"));
     }
-    let mut head = Vec::new();
-    (&file).take(512).read_to_end(&mut head).map_err(|e| input::unreadable(&e))?;
+    let head = input::read_head::<512>(&file)?;
     if guard::looks_like_dicom(&head) {
         let bytes = input::read_rest(&file, size, head)?;
         return Ok(match instances {

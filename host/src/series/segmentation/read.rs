@@ -1,6 +1,5 @@
 //! Reading a segmentation back: its frames onto a grid that they must lie on, its segments as a label table.
 
-use std::io::Read;
 use std::path::Path;
 
 use dicom_core::Tag;
@@ -44,8 +43,7 @@ pub struct LabelMap {
 /// `unreadable`, `not-a-file`
 pub fn is_dicom(path: &Path) -> Result<bool, Fault> {
     let (file, _) = input::open(path)?;
-    let mut head = Vec::new();
-    file.take(132).read_to_end(&mut head).map_err(|e| input::unreadable(&e))?;
+    let head = input::read_head::<132>(&file)?;
     Ok(head.get(128..) == Some(b"DICM"))
 }
 
