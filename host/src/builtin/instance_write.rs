@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::services::{Source, ask, refuse};
 use crate::series::instance::{self, Instance, Outgoing};
-use crate::series::{Fault, InstanceRecord};
+use crate::series::{Fault, InstanceRecord, marks};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +65,13 @@ fn file(record: &InstanceRecord, outgoing: &Outgoing) -> std::result::Result<Vec
     let at = |f: Fault| f.at(format_args!("#{}", record.input));
     let bytes = instance::read(record, true)?;
     let source = Instance::open(bytes.as_slice()).map_err(at)?;
-    outgoing.file(&source.pixel_group().map_err(at)?).map_err(at)
+    let lost = marks::lost(&source.header().map_err(at)?, &outgoing.header);
+    let pixels = source.pixel_group().map_err(at)?;
+    if lost.is_empty() {
+        return outgoing.file(&pixels).map_err(at);
+    }
+    let marked = instance::with_elements(outgoing.data_set, lost).map_err(at)?;
+    Outgoing::read(&marked).and_then(|outgoing| outgoing.file(&pixels)).map_err(at)
 }
 
 /// A name for each instance: modality, number of its series in the case, number of the instance in its series.

@@ -157,6 +157,28 @@ fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<
     }))
 }
 
+/// Walks a bare dataset of explicit VR little endian elements, as it travels along edges.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_data_set(bytes: &[u8]) -> Result<Outline<'_>, Fault> {
+    let encoding = Encoding::EXPLICIT_LE;
+    let walked = Walk::new(bytes, encoding, 0).run(false)?;
+    Ok(Outline {
+        transfer_syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(),
+        encoding,
+        header: 0..walked.header_end,
+        un_sequences: walked.un_sequences,
+        pixels: walked.pixels,
+        pixel_group: walked.pixel_group,
+        character_set: walked.character_set,
+        has_unknown_vr: walked.has_unknown_vr,
+        data: Cow::Borrowed(bytes),
+        marked: false,
+        media_sop_class: String::new(),
+    })
+}
+
 /// Walks a bare dataset of implicit VR little endian elements, such as the contents of an UN element.
 pub(crate) fn walk_implicit(bytes: &[u8]) -> Result<(), Fault> {
     Walk::new(bytes, Encoding::IMPLICIT_LE, 0).run(false).map(|_| ())

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::text::SpecificCharacterSet;
+use dicom_object::mem::InMemElement;
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
@@ -65,12 +66,12 @@ impl<'a> Instance<'a> {
         if plain && !outline.has_unknown_vr {
             return Ok(Cow::Borrowed(all));
         }
-        self.rewritten().map(Cow::Owned)
+        self.rewritten(Vec::new()).map(Cow::Owned)
     }
 
-    /// The data set in another encoding. Text passes as Latin-1, in which every byte is one character, and the
+    /// The data set in another encoding, or with other elements in place of its own. Text passes as Latin-1, in which every byte is one character, and the
     /// character set is put back afterwards: no text is decoded, so none can be garbled.
-    fn rewritten(&self) -> Result<Vec<u8>, Fault> {
+    fn rewritten(&self, others: Vec<InMemElement>) -> Result<Vec<u8>, Fault> {
         let failed = |_| Fault::new("bad-header", "the DICOM header cannot be written as Explicit VR Little Endian");
         let mut outline = self.outline.clone();
         let terms = header::parse(&self.outline)?.take(tags::SPECIFIC_CHARACTER_SET);
@@ -91,6 +92,7 @@ impl<'a> Instance<'a> {
         for tag in object.tags().filter(|tag| tag.group() >= 0x7FE0).collect::<Vec<Tag>>() {
             object.remove_element(tag);
         }
+        others.into_iter().for_each(|element| drop(object.put(element)));
         let mut bytes = Vec::new();
         let syntax = EXPLICIT_VR_LITTLE_ENDIAN.erased();
         let (mut before, mut after) = (InMemDicomObject::new_empty(), InMemDicomObject::new_empty());
@@ -186,9 +188,19 @@ fn implied_vr(tag: Tag) -> VR {
     }
 }
 
+/// A data set (Explicit VR Little Endian, without group 7FE0) with other elements in place of its own; text keeps its
+/// bytes.
+///
+/// # Errors
+/// `bad-header`, and what [`guard::walk_data_set`] refuses.
+pub fn with_elements(data_set: &[u8], others: Vec<InMemElement>) -> Result<Vec<u8>, Fault> {
+    Instance { outline: guard::walk_data_set(data_set)? }.rewritten(others)
+}
+
 /// A data set on its way into a file, with what the file's head and name take from it.
 pub struct Outgoing<'a> {
-    data_set: &'a [u8],
+    /// The elements.
+    pub data_set: &'a [u8],
     /// The same, parsed.
     pub header: InMemDicomObject,
     /// SOP Instance UID.
@@ -330,6 +342,19 @@ mod tests {
             let whole = [&data_set[..], &pixels.bytes[..]].concat();
             assert_eq!(whole, wanted, "{syntax}");
         }
+    }
+
+    #[test]
+    fn elements_are_replaced_and_no_text_is_touched() {
+        let source = file_of(&sample(true, false), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let instance = Instance::open(source.as_slice()).unwrap();
+        let data_set = instance.data_set().unwrap();
+        let rows = DataElement::new(tags::ROWS, VR::US, PrimitiveValue::from(7u16));
+        let changed = with_elements(&data_set, vec![rows]).unwrap();
+        let mut wanted = data_set.to_vec();
+        let at = wanted.len() - 2;
+        wanted[at] = 7;
+        assert_eq!(changed, wanted);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod instances;
 mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;
+pub mod marks;
 pub mod nifti;
 mod nifti_probe;
 pub mod pixel;
