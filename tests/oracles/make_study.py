@@ -99,7 +99,8 @@ class Planter:
 
     def new_series(self, place, number):
         series = self.values(SERIES, place)
-        series["SeriesInstanceUID"], series["SeriesNumber"] = self.uid(place), number
+        # Unlike that of any other patient: verify_deid.py tells instances apart by their numbers.
+        series["SeriesInstanceUID"], series["SeriesNumber"] = self.uid(place), 100 * self.canaries.patient + number
         request = self.item("RequestedProcedureID RequestedProcedureDescription ScheduledProcedureStepID "
                             "ScheduledProcedureStepDescription AccessionNumber", place + " request")
         series["RequestAttributesSequence"] = Sequence([request])

@@ -24,11 +24,13 @@ ReferringPhysicianName ReferringPhysicianTelephoneNumbers PhysiciansOfRecord Per
 InstitutionName InstitutionAddress InstitutionalDepartmentName StationName DeviceSerialNumber StudyDescription SeriesDescription
 ProtocolName ImageComments AdmissionID CurrentPatientLocation PerformedProcedureStepID PerformedProcedureStepDescription
 PerformedProcedureStepStartDate PerformedStationName RequestingPhysician RequestedProcedureDescription ReasonForStudy
+AdmittingDate AdmittingTime AdmittingDiagnosesDescription VisitComments ServiceEpisodeID PatientInstitutionResidence PatientState
+SpecialNeeds Allergies MedicalAlerts ResponsiblePerson RequestingService ScheduledProcedureStepID ScheduledProcedureStepStartDate
 StudyInstanceUID SeriesInstanceUID SOPInstanceUID FrameOfReferenceUID DeviceUID IrradiationEventUID'''.split()
 
 
 def canary(n, vr):
-    text = {'PN': 'Vgr%04d^Hnk' % n, 'DA': '18%02d%02d%02d' % (10 + n // 300, 1 + n % 12, 1 + n % 28), 'TM': '2137%02d.%06d' % (n % 60, 810000 + n),
+    text = {'PN': 'Vgr%04d^Hnk' % n, 'DA': '18%02d%02d%02d' % (10 + n // 336, 1 + n % 12, 1 + n // 12 % 28), 'TM': '2137%02d.%06d' % (n % 60, 810000 + n),
             'DT': '18400101%06d.%06d' % (213700, 820000 + n), 'UI': '1.2.826.0.1.3680043.8.498.5555.%d' % (7000000 + n)}.get(vr, 'VGRID%04dHK' % n)
     found = {'PN': 'Vgr%04d' % n, 'UI': '5555.%d' % (7000000 + n)}.get(vr, text)
     return text, found

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verify what a de-identifying run left, with programs that know nothing of Gantry.
 
-    verify_deid.py KEY OUT [--log FILE]... [--options a,b] [--except VR,VR] [--refused CODE] [--partly]
+    verify_deid.py KEY... OUT [--log FILE]... [--options a,b] [--except VR,VR] [--refused CODE | --leaks | --partly]
     verify_deid.py --same A B          two runs left the same bytes (but run.json and journal.jsonl, which hold times)
     verify_deid.py --disjoint A B      no UID, pseudonym or case name of one run is in the other
     verify_deid.py --intervals KEY... OUT   dates of a run with modified dates: one offset a patient, kept to the second
@@ -9,7 +9,8 @@
 
 KEY is an answer key of make_study.py, make_charsets.py or make_planted.py. `--log` names what the run said; `--options` the
 options of the profile that were chosen; `--except` kinds of value not searched for; `--refused` says that every case must be
-quarantined with this code and nothing written; `--partly` that instances may be missing. Checked for each result: every file,
+quarantined with this code (or `any`) and nothing written; `--leaks` that only the search is made, whatever became of the
+run; `--partly` that instances may be missing. Checked for each result: every file,
 file name and log is free of every identifier in every form; safe attributes and pixels are the source's; the four
 attributes that say what was done; file meta and preamble; private and repeating groups; UIDs (one new for one old
 everywhere, so that references resolve); dciodvfy and dcentvfy say nothing that they do not say of the source. Exit status 0
@@ -105,11 +106,11 @@ def dcentvfy(paths):
     return kinds
 
 
-def search_everything(findings, key, out, logs, without):
+def search_everything(findings, keys, out, logs, without):
     """Every byte and every name that the run left."""
-    wanted = [c[0] for c in key["canaries"] if c[2] not in without]
+    wanted = {c[0] for key in keys for c in key["canaries"] if c[2] not in without}
     if "PN" not in without:
-        wanted += [bytes.fromhex(r[0]) for r in key.get("raw", [])]
+        wanted |= {bytes.fromhex(r[0]) for key in keys for r in key.get("raw", [])}
     search = Search(wanted)
     files = [p for p in sorted(out.rglob("*")) if p.is_file()]
     for path in files:
@@ -120,8 +121,8 @@ def search_everything(findings, key, out, logs, without):
     for log in logs:
         found = search.find(Path(log).read_bytes())
         findings.check(not found, f"log {Path(log).name}: {sorted(map(str, found))[:6]}")
-    planted = search.find(b"\n".join(p.read_bytes() for p in Path(key["source"]).rglob("*") if p.is_file()))
-    findings.check(len(planted) > 10 or len(planted) == len(wanted), "the search finds the identifiers in the source itself")
+    planted = search.find(b"\n".join(inflated(p) for key in keys for p in Path(key["source"]).rglob("*") if p.is_file()))
+    findings.check(len(planted) > 20, f"the search finds {len(planted)} identifiers in the source itself")
     return len(wanted), len(files)
 
 
@@ -241,9 +242,8 @@ def check_uids(findings, pairs, options):
     return kept, gone
 
 
-def check_objects(findings, key, pairs):
+def check_objects(findings, bases, pairs):
     """dciodvfy and dcentvfy say nothing new."""
-    bases = key.get("bases", {})
     befores = [bases.get(p.name, p) for p, _, _, _ in pairs]
     with ThreadPoolExecutor(2) as pool:
         was, now = list(pool.map(dciodvfy, befores)), list(pool.map(dciodvfy, [p for _, _, p, _ in pairs]))
@@ -259,10 +259,10 @@ def check_objects(findings, key, pairs):
         findings.check(not more, f"{files[0][1].parent.name}: dcentvfy says {sorted(more)[:4]}")
 
 
-def check_kept_text(findings, key, pairs):
+def check_kept_text(findings, kept, pairs):
     """Text in many character sets comes out as it was."""
     for source, _, path, ds in pairs:
-        for text in key.get("kept", {}).get(source.name, []):
+        for text in kept.get(source.name, []):
             there = any(text in values(e) for _, e, _ in walk(ds) if e.VR in ("LO", "SH"))
             raw, left = (pydicom.dcmread(p, stop_before_pixels=True) for p in (source, path))
             places = [p for p, e, _ in walk(pydicom.dcmread(source, stop_before_pixels=True)) if text in values(e)]
@@ -271,39 +271,45 @@ def check_kept_text(findings, key, pairs):
             findings.check(there or same, f"{path.name} ({source.name}): {text!a} is garbled or lost")
 
 
+def refuse(findings, out, results, code):
+    """Every case is quarantined, says why, and left nothing."""
+    cases = json.loads((out / "run.json").read_text())["cases"]
+    findings.check(bool(cases), "there is a case")
+    for case in cases:
+        said = f"{case['case']}: {case['status']} {case.get('code')}: {case.get('reason')}"
+        print(said)
+        findings.check(case["status"] == "quarantined" and code in (case.get("code"), "any") and case.get("reason"), said)
+        findings.check(not (out / case["case"]).exists(), f"{case['case']} left something")
+    findings.check(not results, f"{len(results)} instances are written")
+    return len(cases)
+
+
 def verify(arguments):
-    logs, options, without, refused, plain, partly = [], [], set(), None, [], False
+    logs, given, plain, flags = [], {"--options": "", "--except": "", "--refused": None}, [], set()
     while arguments:
         argument = arguments.pop(0)
         if argument == "--log":
             logs.append(arguments.pop(0))
-        elif argument == "--options":
-            options = arguments.pop(0).split(",")
-        elif argument == "--except":
-            without = set(arguments.pop(0).split(","))
-        elif argument == "--refused":
-            refused = arguments.pop(0)
-        elif argument == "--partly":
-            partly = True
+        elif argument in given:
+            given[argument] = arguments.pop(0)
+        elif argument in ("--partly", "--leaks"):
+            flags.add(argument)
         else:
-            plain.append(argument)
-    key, out = json.loads(Path(plain[0]).read_text()), Path(plain[1])
+            plain.append(Path(argument))
+    keys, out = [json.loads(p.read_text()) for p in plain[:-1]], plain[-1]
+    options = [o for o in given["--options"].split(",") if o]
     findings = Findings()
-    wanted, files = search_everything(findings, key, out, logs, without)
+    wanted, files = search_everything(findings, keys, out, logs, set(given["--except"].split(",")))
+    if "--leaks" in flags:
+        findings.end(f"0 of {wanted} identifiers in {files} files")
     results = read_folder(out)
-    if refused is not None:
-        cases = json.loads((out / "run.json").read_text())["cases"]
-        findings.check(bool(cases), "there is a case")
-        for case in cases:
-            findings.check(case["status"] == "quarantined" and refused in (case.get("code"), "any"),
-                           f"{case['case']}: {case['status']} {case.get('code')}")
-            findings.check(bool(case.get("reason")), f"{case['case']}: no reason")
-        findings.check(not results, f"{len(results)} instances are written")
-        findings.end(f"{len(cases)} cases refused, 0 of {wanted} identifiers in {files} files")
-    pairs, lost, strangers = match(read_folder(key["source"]), results)
-    findings.check(pairs and (partly or not lost), f"{len(lost)} instances are missing: {[p.name for p in lost][:8]}")
+    if given["--refused"]:
+        cases = refuse(findings, out, results, given["--refused"])
+        findings.end(f"{cases} cases refused, 0 of {wanted} identifiers in {files} files")
+    pairs, lost, strangers = match([pair for key in keys for pair in read_folder(key["source"])], results)
+    findings.check(pairs and ("--partly" in flags or not lost), f"{len(lost)} instances are missing: {[p.name for p in lost][:8]}")
     findings.check(not strangers, f"{len(strangers)} instances of no source: {[p.name for p in strangers][:4]}")
-    planted = {c[0] for c in key["canaries"]}
+    planted = {c[0] for key in keys for c in key["canaries"]}
     for source, before, path, ds in pairs:
         count, name = len(findings.all), f"{path.relative_to(out)} ({source.name})"
         check_meta(findings, name, path, ds)
@@ -312,8 +318,9 @@ def verify(arguments):
         check_pixels(findings, name, ds, before, options)
         print(f"{name}: {len(findings.all) - count} differences")
     kept, gone = check_uids(findings, pairs, options)
-    check_objects(findings, key, pairs)
-    check_kept_text(findings, key, pairs)
+    bases = {name: base for key in keys for name, base in key.get("bases", {}).items()}
+    check_objects(findings, bases, pairs)
+    check_kept_text(findings, {name: texts for key in keys for name, texts in key.get("kept", {}).items()}, pairs)
     findings.end(f"{len(pairs)} instances, 0 of {wanted} identifiers in {files} files, {kept} UIDs resolve, {gone} gone with what held them")
 
 
@@ -357,9 +364,9 @@ def twice(a, b):
                 one, two = left[place], right[place]
                 equal = one.VR in ("SQ", "UI") or (pixels(before) == pixels(ds) if place[0] == 0x7FE00010 else values(one) == values(two))
                 findings.check(equal, f"{path.name}: {words(place)} {one.keyword} differs")
-        methods = [[m] if isinstance(m, str) else list(m) for m in (before.DeidentificationMethod, ds.DeidentificationMethod)]
+        methods = [[m] if isinstance(m, str) else list(m) for m in (d.get("DeidentificationMethod", "") for d in (before, ds))]
         findings.check(methods[1][:len(methods[0])] == methods[0] and len(methods[1]) == len(methods[0]) + 1, f"{path.name}: methods")
-        codes = [[i.CodeValue for i in d.DeidentificationMethodCodeSequence] for d in (before, ds)]
+        codes = [[i.CodeValue for i in d.get("DeidentificationMethodCodeSequence", [])] for d in (before, ds)]
         findings.check(codes[1][:len(codes[0])] == codes[0], f"{path.name}: method codes {codes}")
     findings.end(f"{len(pairs)} instances, nothing else changed")
 
@@ -393,45 +400,24 @@ def level_offsets(source, ds):
 
 
 def intervals(keys, out):
-    findings, offsets, results, count = Findings(), {}, read_folder(out), 0
+    findings, offsets, count = Findings(), {}, 0
     source = [pair for key in keys for pair in read_folder(json.loads(Path(key).read_text())["source"])]
-    by_patient = {}
-    for path, ds in source:
-        by_patient.setdefault(str(ds.PatientID), []).append((path, ds))
-    # Which result belongs to which patient: its pixels say so.
-    left = list(results)
-    for patient, files in by_patient.items():
-        kinds = {}
-        for path, ds in files:
-            kinds.setdefault((ds.SOPClassUID, str(ds.get("SeriesNumber")), str(ds.get("InstanceNumber"))), ds)
-        groups = {}
-        for path, ds in left:
-            groups.setdefault(str(ds.PatientID), []).append((path, ds))
-        best = None
-        for name, group in groups.items():
-            found = [d for _, ds in group for e in (kinds.get((ds.SOPClassUID, str(ds.get("SeriesNumber")), str(ds.get("InstanceNumber")))),)
-                     if e is not None for d in [(e, ds)]]
-            marks = {d for one, two in found for d, _ in level_offsets(one, two)[0]}
-            if found and (best is None or len(marks) < best[0]):
-                best = len(marks), name, found
-        if not findings.check(best is not None, "a patient has results"):
-            continue
-        left = [(p, ds) for p, ds in left if str(ds.PatientID) != best[1]]
-        for one, two in best[2]:
-            exact, days = level_offsets(one, two)
-            for offset, keyword in exact:
-                count += 1
-                known = offsets.setdefault(patient, offset)
-                findings.check(offset == known, f"{two.SOPClassUID.name} {keyword}: offset {offset}, not {known}")
-            for offset, keyword in days:
-                count += 1
-                known = offsets.get(patient, offset)
-                near = abs(offset - known) < timedelta(days=1)
-                findings.check(near, f"{two.SOPClassUID.name} {keyword}: offset {offset}, not {known}")
+    pairs, lost, _ = match(source, read_folder(out))
+    findings.check(pairs and not lost, f"{len(lost)} instances are missing")
+    for _, before, path, ds in pairs:
+        exact, days = level_offsets(before, ds)
+        count += len(exact) + len(days)
+        for offset, keyword in exact:
+            known = offsets.setdefault(before.PatientID, offset)
+            findings.check(offset == known, f"{path.name}: {keyword} offset {offset}, not {known}")
+        for offset, keyword in days:
+            known = offsets.get(before.PatientID, offset)
+            findings.check(abs(offset - known) < timedelta(days=1), f"{path.name}: {keyword} offset {offset}, not {known}")
+    patients = {before.PatientID for _, before, _, _ in pairs}
     findings.check(count > 50, f"only {count} dates are there")
     findings.check(all(offsets.values()), "an offset is nothing")
-    findings.check(len(set(offsets.values())) == len(by_patient), f"{len(set(offsets.values()))} offsets for {len(by_patient)} patients")
-    findings.end(f"{count} dates and times, {len(offsets)} patients")
+    findings.check(len(set(offsets.values())) == len(patients), f"{len(set(offsets.values()))} offsets for {len(patients)} patients")
+    findings.end(f"{count} dates and times, {len(patients)} patients")
 
 
 def main():
