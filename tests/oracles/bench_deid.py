@@ -7,7 +7,8 @@ GANTRY is the program, or `-` to measure only the others. SERIES_DIR is a CT ser
 made of it (slices repeated, pixels enlarged without interpolation, new UIDs and positions). The others, which this
 interpreter's environment or the path must offer: `dcmanon` 0.3.1 (a library: one loop, and as many threads and processes
 as cores where that helps it), `gdcmanon` 3.0.21 (with a certificate, made by `openssl`), `dicom-anonymizer` 2.1. Each run
-must leave one file a slice. Rates are given with start-up and without (the time of a series of one slice taken off).
+must leave one file a slice. Rates are given with start-up and without (the time of a series of one slice taken off), and
+until all is on disk, which only Gantry waits for by itself.
 Needs pydicom and numpy.
 """
 
@@ -87,7 +88,8 @@ def command_of(name, gantry, more, scratch):
 
 
 def measure(name, command, source, scratch):
-    """Seconds of one run, and its processor seconds; an output file for every input is demanded."""
+    """Seconds of one run until the program ends and until all is on disk, and processor seconds; a file for every input is
+    demanded."""
     out = scratch / "out"
     shutil.rmtree(out, ignore_errors=True)
     if name in ("gdcmanon", "dicom-anonymizer"):
@@ -96,12 +98,14 @@ def measure(name, command, source, scratch):
     before, start = os.times(), time.perf_counter()
     done = subprocess.run([str(a) for a in command(source, out)], capture_output=True, text=True, errors="replace")
     seconds, after = time.perf_counter() - start, os.times()
+    subprocess.run(["sync", "-f", out], check=True)
+    on_disk = time.perf_counter() - start
     expected = sum(1 for _ in source.iterdir())
     files = [p for p in out.rglob("*") if p.is_file() and is_dicom(p)]
     if done.returncode != 0 or len(files) != expected:
         sys.exit(f"{name}: exit {done.returncode}, {len(files)} of {expected} files\n{done.stdout[-1500:]}{done.stderr[-3000:]}")
     shutil.rmtree(out)
-    return seconds, after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, on_disk, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def is_dicom(path):
@@ -128,24 +132,23 @@ def main():
     found = {name: [] for name in names}
     for at in range(rounds):
         for name in names:
-            started, _ = measure(name, commands[name], single, scratch)
-            seconds, processor = measure(name, commands[name], series, scratch)
-            found[name].append((seconds, started, processor))
-            print(f"round {at + 1}: {name}: {seconds:.2f} s, one slice {started:.2f} s, processor {processor:.2f} s",
-                  file=sys.stderr, flush=True)
+            started, _, _ = measure(name, commands[name], single, scratch)
+            seconds, on_disk, processor = measure(name, commands[name], series, scratch)
+            found[name].append((seconds, on_disk, started, processor))
+            print(f"round {at + 1}: {name}: {seconds:.2f} s, on disk {on_disk:.2f} s, one slice {started:.2f} s, "
+                  f"processor {processor:.2f} s", file=sys.stderr, flush=True)
     print(f"{SLICES} slices, {megabytes:.0f} MB, median of {rounds} alternating rounds, {len(os.sched_getaffinity(0))} cores")
     rates = {}
-    print("| tool | seconds | files/s | MB/s | one slice, s | files/s without start-up | processor s |\n|---|---|---|---|---|---|---|")
+    print("| tool | seconds | files/s | MB/s | on disk, s | files/s on disk | one slice, s | files/s without start-up | processor s |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, runs in found.items():
-        seconds, started, processor = (statistics.median(column) for column in zip(*runs))
-        without = (SLICES - 1) / max(seconds - started, 1e-3)
-        rates[name] = SLICES / seconds, without
-        print(f"| {name} | {seconds:.2f} | {SLICES / seconds:.0f} | {megabytes / seconds:.0f} | {started:.2f} | {without:.0f} | "
-              f"{processor:.2f} |")
-    if "gantry" in rates:
-        for name in names[1:]:
-            print(f"gantry / {name}: {rates['gantry'][0] / rates[name][0]:.2f} with start-up, "
-                  f"{rates['gantry'][1] / rates[name][1]:.2f} without")
+        seconds, on_disk, started, processor = (statistics.median(column) for column in zip(*runs))
+        rates[name] = SLICES / seconds, SLICES / on_disk, (SLICES - 1) / max(seconds - started, 1e-3)
+        print(f"| {name} | {seconds:.2f} | {rates[name][0]:.0f} | {megabytes / seconds:.0f} | {on_disk:.2f} | {rates[name][1]:.0f} | "
+              f"{started:.2f} | {rates[name][2]:.0f} | {processor:.2f} |")
+    for name in names[1:] if "gantry" in rates else []:
+        ratios = [ours / theirs for ours, theirs in zip(rates["gantry"], rates[name])]
+        print("gantry / {}: {:.2f} with start-up, {:.2f} until all is on disk, {:.2f} without start-up".format(name, *ratios))
 
 
 if __name__ == "__main__":
