@@ -75,16 +75,17 @@ pub fn decode(bytes: &[u8], transfer_syntax: &str, rows: usize, columns: usize) 
     Ok(Image { precision: size.precision, codes })
 }
 
-struct JpegSize {
-    rows: usize,
-    columns: usize,
-    components: u8,
-    precision: u32,
-    lossless: bool,
+/// What a frame header says.
+pub(super) struct JpegSize {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) components: u8,
+    pub(super) precision: u32,
+    pub(super) lossless: bool,
 }
 
 /// The frame header (SOF) of a JPEG stream.
-fn jpeg_size(bytes: &[u8]) -> Option<JpegSize> {
+pub(super) fn jpeg_size(bytes: &[u8]) -> Option<JpegSize> {
     let mut at = 2;
     if bytes.get(..2)? != [0xFF, 0xD8] {
         return None;

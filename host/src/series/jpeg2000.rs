@@ -1,4 +1,4 @@
-//! JPEG 2000 and High-Throughput JPEG 2000 frames of one component, decoded by OpenJPEG's Rust port.
+//! JPEG 2000 and High-Throughput JPEG 2000 frames, decoded by OpenJPEG's Rust port.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -35,25 +35,54 @@ fn damaged(what: impl std::fmt::Display) -> Fault {
 /// # Errors
 /// `jpeg-2000` for a damaged or cut-off stream, a size other than `rows` x `columns`, or several components.
 pub fn decode(stream: &[u8], rows: usize, columns: usize) -> Result<Frame, Fault> {
+    let planes = decode_planes(stream, rows, columns, 1)?;
+    let samples = planes.samples.into_iter().next().ok_or_else(|| damaged("has no component"))?;
+    Ok(Frame { precision: planes.precision, signed: planes.signed, samples })
+}
+
+/// A decoded frame of several components.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planes {
+    /// Bits of a sample.
+    pub precision: u32,
+    /// The codestream says that its samples are signed.
+    pub signed: bool,
+    /// Samples of each component, row by row, after the codestream's own colour transform was undone.
+    pub samples: Vec<Vec<i32>>,
+}
+
+/// Decodes one frame of `components` components of one size.
+///
+/// # Errors
+/// `jpeg-2000` for a damaged or cut-off stream, a size other than `rows` x `columns`, another number of components, or
+/// components of different size.
+pub fn decode_planes(stream: &[u8], rows: usize, columns: usize, components: usize) -> Result<Planes, Fault> {
     let codestream = codestream(stream)?;
     let size = size(codestream)?;
     if (size.rows as usize, size.columns as usize) != (rows, columns) {
         return Err(damaged(format_args!("has {} x {} samples, expected {rows} x {columns}", size.rows, size.columns)));
     }
-    if size.components != 1 {
-        return Err(damaged(format_args!("has {} components, expected 1", size.components)));
+    if usize::from(size.components) != components {
+        return Err(damaged(format_args!("has {} components, expected {components}", size.components)));
     }
     if !(1..=31).contains(&size.precision) {
         return Err(damaged(format_args!("has {} bits a sample", size.precision)));
     }
     let decoded = catch_unwind(AssertUnwindSafe(|| {
         let image = Image::from_bytes_with(codestream, DecodeParameters::new().strict(true)).map_err(|_| ())?;
-        let [component] = image.components() else { return Err(()) };
-        let right_size = (component.height() as usize, component.width() as usize) == (rows, columns);
-        if right_size && component.data().len() == rows * columns { Ok(component.data().to_vec()) } else { Err(()) }
+        let mut samples = Vec::with_capacity(components);
+        for component in image.components() {
+            let right_size = (component.height() as usize, component.width() as usize) == (rows, columns);
+            let alike = component.precision() == size.precision && component.is_signed() == size.signed;
+            if !right_size || !alike || component.data().len() != rows * columns {
+                return Err(());
+            }
+            samples.push(component.data().to_vec());
+        }
+        if samples.len() == components { Ok(samples) } else { Err(()) }
     }));
     match decoded {
-        Ok(Ok(samples)) => Ok(Frame { precision: size.precision, signed: size.signed, samples }),
+        Ok(Ok(samples)) => Ok(Planes { precision: size.precision, signed: size.signed, samples }),
         _ => Err(damaged("is damaged or cut off")),
     }
 }

@@ -1,5 +1,6 @@
 //! DICOM and NIfTI in and out: scanning, grouping, order, geometry, pixels, derived headers. A leaf module.
 
+pub mod blank;
 pub mod derive;
 mod facts;
 pub mod geometry;
@@ -12,6 +13,7 @@ pub mod instance;
 mod instances;
 mod jpeg;
 mod jpeg2000;
+mod jpeg_colour;
 mod jpeg_ls;
 pub mod marks;
 pub mod nifti;
@@ -24,6 +26,7 @@ mod rle;
 pub mod scan;
 pub mod segmentation;
 pub mod select;
+pub mod text_like;
 pub mod uid;
 pub mod write;
 

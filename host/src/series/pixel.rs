@@ -13,9 +13,9 @@ use super::record::Fault;
 use super::{inflate, jpeg, jpeg_ls, jpeg2000, rle};
 
 /// Largest frame that is always accepted, pixels …
-const FREE_PIXELS: usize = 4 << 20;
+pub(super) const FREE_PIXELS: usize = 4 << 20;
 /// … and how many pixels a compressed byte may stand for in larger ones.
-const MAX_PIXELS_PER_BYTE: usize = 1000;
+pub(super) const MAX_PIXELS_PER_BYTE: usize = 1000;
 /// Deflated Image Frame Compression.
 const DEFLATED_FRAME: &str = "1.2.840.10008.1.2.8.1";
 
@@ -131,7 +131,7 @@ impl PixelModule {
 }
 
 /// The low `bits` of `code` as a number.
-fn extend(code: u64, bits: u32, signed: bool) -> i64 {
+pub(super) fn extend(code: u64, bits: u32, signed: bool) -> i64 {
     let shift = 64 - bits;
     if signed { (code << shift) as i64 >> shift } else { (code << shift >> shift) as i64 }
 }
@@ -147,7 +147,7 @@ pub struct Stored {
 
 /// How a transfer syntax is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Codec {
+pub(super) enum Codec {
     Native,
     DeflatedFrame,
     Rle,
@@ -156,7 +156,11 @@ enum Codec {
     Jpeg2000,
 }
 
-fn codec(transfer_syntax: &str) -> Result<Codec, Fault> {
+/// The codec of a transfer syntax.
+///
+/// # Errors
+/// `transfer-syntax`
+pub(super) fn codec(transfer_syntax: &str) -> Result<Codec, Fault> {
     Ok(match transfer_syntax {
         uids::IMPLICIT_VR_LITTLE_ENDIAN
         | uids::EXPLICIT_VR_LITTLE_ENDIAN
