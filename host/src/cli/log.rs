@@ -5,13 +5,17 @@ use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::engine::self_audit::said::Noted;
+
 /// Starts logging to stderr where `GANTRY_LOG` asks for it.
 pub fn start() {
     let Ok(filter) = EnvFilter::try_from_env("GANTRY_LOG") else { return };
     // A worker takes standard error away from plugin code; the log keeps an end of its own.
     let Ok(own) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3) else { return };
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(File::from(own)));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Mutex::new(Noted(File::from(own))));
     // A second start (in tests) keeps the first.
     let _ = log.try_init();
 }

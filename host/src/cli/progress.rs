@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::engine::self_audit::said;
 use crate::engine::{Failure, Watcher};
 
 /// On a pipe, at most one progress line in this time.
@@ -43,6 +44,8 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
+        said::note(text.as_bytes());
+        said::note(b"\n");
         if self.bar.is_hidden() {
             // A reader of stderr that went away is no reason to stop.
             let _ = writeln!(std::io::stderr().lock(), "{text}");

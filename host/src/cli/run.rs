@@ -11,6 +11,7 @@ use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
 use crate::diagnostic::Sources;
+use crate::engine::self_audit::said;
 use crate::engine::{RunOptions, Summary, Watcher, devices, supervisor};
 use crate::plan::{Arithmetic, Asked, Planned, Refused, Request};
 use crate::registry::lock::Lock;
@@ -170,6 +171,7 @@ pub fn execute(
     let warnings = sources.render(&planned.warnings, colour());
     if !warnings.is_empty() && form == ProgressForm::Auto {
         eprint!("{warnings}");
+        said::note(warnings.as_bytes());
     }
     if options.pinned.values().any(|p| !p) && form == ProgressForm::Auto {
         eprintln!("note: plugins are not pinned; `gantry plugins lock` pins them");
@@ -183,7 +185,7 @@ pub fn execute(
 }
 
 fn finished(summary: Summary, output: &Path) -> Reply {
-    let Summary { done, kept, failed, quarantined, peak_bytes: (expected, measured) } = summary;
+    let Summary { done, kept, failed, quarantined, leaks, peak_bytes: (expected, measured) } = summary;
     let mut parts = vec![format!("{done} done")];
     for (count, word) in [(kept, "done before"), (failed, "failed"), (quarantined, "quarantined")] {
         if count > 0 {
@@ -195,7 +197,7 @@ fn finished(summary: Summary, output: &Path) -> Reply {
         _ => format!("; memory at its most {} MB, {} MB expected", measured / 1_000_000, expected / 1_000_000),
     };
     let stdout = format!("{}: {}{memory}\n", output.display(), parts.join(", "));
-    Reply { stdout, stderr: String::new(), code: u8::from(failed + quarantined > 0) }
+    Reply { stdout, stderr: String::new(), code: u8::from(failed + quarantined + leaks > 0) }
 }
 
 /// SIGINT and SIGTERM become a word to the supervisor, which ends the workers and rolls back.

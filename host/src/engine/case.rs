@@ -3,6 +3,7 @@
 
 mod lanes;
 mod memory;
+mod removed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -150,6 +151,7 @@ impl<'a> CaseRun<'a> {
     pub fn run(mut self) -> Result<CaseDone, Failure> {
         for s in 0..self.plan.segments.len() {
             if let Err(failure) = self.segment(s) {
+                self.note_lost();
                 self.abandon();
                 return Err(failure);
             }
@@ -759,7 +761,8 @@ impl<'a> CaseRun<'a> {
         self.open.retain(|&o| o != n);
         let result = call.finish(status)?;
         self.publish(n, result.emitted)?;
-        self.complete(n)
+        self.complete(n)?;
+        self.note_removed(n)
     }
 
     /// Whether every required output is there, and headers are as many as slices.

@@ -14,7 +14,9 @@ use tempfile::TempDir;
 use super::devices::Found;
 use super::failure::Failure;
 use super::node::Warning;
-use super::protocol::{CaseOrder, Completion, DevicesOrder, Order, PrepareOrder, Reply, ScanOrder, receive, send};
+use super::protocol::{
+    CaseOrder, Completion, DevicesOrder, Order, PrepareOrder, Private, Reply, ScanOrder, receive, send,
+};
 use super::pulse;
 use crate::plan::Cuda;
 use crate::series::ScanReport;
@@ -41,7 +43,7 @@ pub enum HandError {
 }
 
 /// What became of a case, as the worker said.
-pub type CaseReply = Result<Box<Completion>, (Failure, Vec<Warning>)>;
+pub type CaseReply = (Private, Result<Box<Completion>, (Failure, Vec<Warning>)>);
 
 /// A running worker; killed when dropped.
 pub struct Hand {
@@ -191,8 +193,12 @@ impl Hand {
     ) -> Result<CaseReply, HandError> {
         self.say(&Order::Case(Box::new(order.clone())))?;
         match self.hear(stall, interrupt)? {
-            Reply::Finished(completion) if completion.case_no == order.case_no => Ok(Ok(completion)),
-            Reply::Failed { case_no, failure, warnings } if case_no == order.case_no => Ok(Err((failure, warnings))),
+            Reply::Finished { completion, private } if completion.case_no == order.case_no => {
+                Ok((private, Ok(completion)))
+            }
+            Reply::Failed { case_no, failure, warnings, private } if case_no == order.case_no => {
+                Ok((private, Err((failure, warnings))))
+            }
             _ => Err(HandError::Died("it gave a reply that was not asked for".into())),
         }
     }

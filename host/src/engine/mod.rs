@@ -23,6 +23,7 @@ mod pulse;
 mod run_json;
 mod scrutiny;
 mod seed;
+pub mod self_audit;
 mod services;
 mod sink;
 pub mod supervisor;

@@ -17,6 +17,7 @@ use super::scrutiny;
 use super::services::Services;
 use super::sink::SinkFiles;
 use crate::graph::Node;
+use crate::series::identifying::Differences;
 
 /// A warning of a stage, for run.json.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -60,6 +61,8 @@ pub struct CaseContext<'a> {
     pub services: &'a Services,
     /// Warnings of all nodes.
     pub warnings: &'a Mutex<Vec<Warning>>,
+    /// What the case's headers lost on their way.
+    pub differences: &'a Mutex<Differences>,
 }
 
 /// Bytes emitted by a call.

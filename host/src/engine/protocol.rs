@@ -14,6 +14,7 @@ use super::case::NodeFigures;
 use super::devices::Found;
 use super::failure::Failure;
 use super::node::Warning;
+use super::self_audit::Figures;
 use super::sink::OutputFile;
 use crate::plan::Request;
 use crate::series::{Repair, ScanReport, SeriesRecord};
@@ -141,7 +142,12 @@ pub enum Reply {
         exit: u8,
     },
     /// The case is complete in its staging folder.
-    Finished(Box<Completion>),
+    Finished {
+        /// Proof, for the journal.
+        completion: Box<Completion>,
+        /// What must never be written down.
+        private: Private,
+    },
     /// The case failed.
     Failed {
         /// Which.
@@ -150,7 +156,23 @@ pub enum Reply {
         failure: Failure,
         /// What stages warned of before.
         warnings: Vec<Warning>,
+        /// What must never be written down.
+        private: Private,
     },
+}
+
+/// What a worker tells the supervisor of a case for its memory alone: it holds identities, goes over the pipe, and stands in no
+/// type that is journaled, logged or put into run.json.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Private {
+    /// The values that the run's own documents are searched for: what `Withheld::packed` gives.
+    pub withheld: String,
+}
+
+impl std::fmt::Debug for Private {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Private(hidden)")
+    }
 }
 
 /// Proof that a case is complete.
@@ -172,6 +194,9 @@ pub struct Completion {
     /// From the case's first byte read to its last byte on the disk; 0 in journals of older versions.
     #[serde(default)]
     pub seconds: f64,
+    /// What the self-audit searched, in a run that takes identity away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_audit: Option<Figures>,
 }
 
 /// Writes one message.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::cases::Case;
 use super::failure::Outcome;
 use super::journal::Record;
+use super::self_audit::Figures;
 use super::supervisor::{Ledger, RunOptions};
 use crate::plan::{Cuda, Planned, Request};
 use crate::registry::Origin;
@@ -52,10 +53,12 @@ struct CaseEntry<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [super::node::Warning],
     outputs: Vec<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    self_audit: Option<&'a Figures>,
 }
 
-/// The text of `run.json`.
-pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
+/// The text of `run.json`; `audit`: what was searched of the run's own documents.
+pub fn render(run: &RunRecord, ledger: &Ledger, audit: Option<&Figures>) -> String {
     let planned = run.planned;
     let mut plugins = BTreeMap::new();
     for node in &planned.plan.graph.nodes {
@@ -86,7 +89,7 @@ pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
     };
     let devices: BTreeMap<&str, String> =
         planned.plan.graph.nodes.iter().map(|n| (n.id.as_str(), device(&n.id))).collect();
-    let document = json!({
+    let mut document = json!({
         "format": 1,
         "gantry": env!("CARGO_PKG_VERSION"),
         "pipeline": {
@@ -108,6 +111,9 @@ pub fn render(run: &RunRecord, ledger: &Ledger) -> String {
         "cases": run.cases.iter().filter_map(|c| entry(c, ledger)).collect::<Vec<_>>(),
         "complete": run.complete,
     });
+    if let (Some(audit), Some(map)) = (audit, document.as_object_mut()) {
+        map.insert("self_audit".to_owned(), json!(audit));
+    }
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
@@ -128,6 +134,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
         peak_rss_bytes: None,
         warnings: &[],
         outputs: Vec::new(),
+        self_audit: None,
     };
     let entry = match ledger.known.get(name) {
         Some(Record::CaseFinished { completion, .. }) => CaseEntry {
@@ -137,6 +144,7 @@ fn entry(case: &Case, ledger: &Ledger) -> Option<Json> {
             expected_peak_bytes: Some(completion.expected_peak_bytes),
             peak_rss_bytes: Some(completion.peak_rss_bytes),
             warnings: &completion.warnings,
+            self_audit: completion.self_audit.as_ref(),
             outputs: completion
                 .outputs
                 .iter()

@@ -13,8 +13,9 @@ use super::hand::{Hand, HandError};
 use super::journal::{Journal, Record};
 use super::node::Warning;
 use super::output::{Output, OutputError};
-use super::protocol::{CaseOrder, Completion, PrepareOrder, ScanOrder};
+use super::protocol::{CaseOrder, Completion, PrepareOrder, Private, ScanOrder};
 use super::run_json::{self, RunRecord};
+use super::self_audit::{self, Finding, Texts, Withheld};
 use crate::identity::Key;
 use crate::pipeline::CaseName;
 use crate::plan::{Plan, Planned, Request, estimate};
@@ -71,6 +72,8 @@ pub struct Summary {
     pub failed: usize,
     /// Cases quarantined.
     pub quarantined: usize,
+    /// Cases of which an identifying value was found in the run's own documents or words.
+    pub leaks: usize,
     /// Memory of the worker at the worst moment of the cases finished now, bytes: expected before, and measured.
     pub peak_bytes: (u64, u64),
 }
@@ -182,13 +185,14 @@ pub fn run(
     let todo = ledger.skip_finished(&chosen)?;
     let ended = drive(&planned.plan, &prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
     let complete = ended.is_ok();
-    let summary = ledger.summary;
-    let closed = ledger.close(complete);
     let record = RunRecord { request: &request, planned, options, run_time, cases: &chosen, complete };
-    let text = run_json::render(&record, &ledger);
-    let written = output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e));
+    let written = match self_audit::wanted(&planned.plan.graph) {
+        true => close_audited(&mut ledger, &record),
+        false => ledger.close(complete).and_then(|()| ledger.manifest(&run_json::render(&record, &ledger, None))),
+    };
+    let summary = ledger.summary;
     // What ended the run is what the user must hear, even where its last words cannot be written either.
-    ended.and(closed).and(written)?;
+    ended.and(written)?;
     Ok(summary)
 }
 
@@ -343,7 +347,7 @@ enum Back {
     /// A worker begins with it.
     Started(usize),
     /// The worker said.
-    Case(usize, Result<Box<Completion>, (Failure, Vec<Warning>)>),
+    Case(usize, Private, Result<Box<Completion>, (Failure, Vec<Warning>)>),
     /// No worker can be had any more.
     Lost(RunError),
 }
@@ -402,15 +406,20 @@ fn drive(
         }
         drop(sender);
         for back in receiver {
+            if let Back::Case(i, private, _) = &back
+                && let Some(withheld) = Withheld::unpacked(&private.withheld)
+            {
+                ledger.documents.add(&chosen[*i].name, withheld);
+            }
             let result = match back {
                 Back::Started(i) => ledger.started(&chosen[i]),
-                Back::Case(i, Ok(completion)) => ledger.finished(&chosen[i], *completion),
-                Back::Case(i, Err((failure, warnings)))
+                Back::Case(i, _, Ok(completion)) => ledger.finished(&chosen[i], *completion),
+                Back::Case(i, _, Err((failure, warnings)))
                     if failure.outcome != Outcome::Cancelled && !failure.environment =>
                 {
                     ledger.failed(&chosen[i], failure, warnings)
                 }
-                Back::Case(_, Err((failure, _))) if failure.environment => {
+                Back::Case(_, _, Err((failure, _))) if failure.environment => {
                     Err(RunError { exit: 3, text: failure.to_string() })
                 }
                 Back::Case(..) => Err(interrupted(interrupt.lock().unwrap_or_else(|e| e.into_inner()).unwrap_or(2))),
@@ -497,7 +506,7 @@ fn one(
     };
     let Some(worker) = hand.as_mut() else { return Back::Lost(RunError { exit: 3, text: "no worker".into() }) };
     match worker.case(&order, options.stall, interrupt) {
-        Ok(back) => Back::Case(i, back),
+        Ok((private, back)) => Back::Case(i, private, back),
         Err(HandError::Interrupted(signal)) => Back::Lost(interrupted(signal)),
         Err(HandError::Died(how)) => {
             let nodes = hand.take().map(|mut h| h.last_nodes()).unwrap_or_default();
@@ -508,11 +517,42 @@ fn one(
                 // Which of them it was, nobody knows.
                 several => died(format!("; at work were {}", several.join(", "))),
             };
-            Back::Case(i, Err((failure, Vec::new())))
+            Back::Case(i, Private::default(), Err((failure, Vec::new())))
         }
         Err(HandError::Start(e)) => Back::Lost(environment("talking to a worker", &e)),
         Err(HandError::Refused(failure, exit)) => Back::Lost(RunError { exit, text: failure.to_string() }),
     }
+}
+
+/// Ends the books of a run that takes identity away: the run's documents are searched for what the cases were to lose, cases
+/// of which something is found are withdrawn, and the documents are written without it.
+fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
+    let failed = |e: std::io::Error| environment("the self-audit of the run's documents", &e);
+    let path = ledger.output.folder.join("journal.jsonl");
+    let manifest = run_json::render(run, ledger, None);
+    let journal = std::fs::read(&path).map_err(failed)?;
+    let said = self_audit::said::take();
+    let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, folder: &ledger.output.folder };
+    let (findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
+    for finding in &findings {
+        ledger.withdraw(finding, run.cases)?;
+    }
+    if !findings.is_empty() {
+        ledger.summary.leaks = findings.len();
+        ledger.watcher.remark(&format!(
+            "identifying values were found in the run's own documents or words, of {} cases (identity-leak)",
+            findings.len()
+        ));
+    }
+    ledger.close(run.complete)?;
+    let manifest = run_json::render(run, ledger, Some(&figures));
+    if findings.is_empty() {
+        return ledger.manifest(&manifest);
+    }
+    ledger.manifest(&ledger.documents.redacted(&manifest, false).map_err(failed)?)?;
+    let journal = std::fs::read_to_string(&path).map_err(failed)?;
+    let clean = ledger.documents.redacted(&journal, true).map_err(failed)?;
+    ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
 }
 
 /// The supervisor's books: journal, commits, and what became of every case.
@@ -524,6 +564,8 @@ pub struct Ledger<'a> {
     pub known: BTreeMap<String, Record>,
     /// Counts.
     pub summary: Summary,
+    /// Values that must stand in none of the run's documents; in memory only.
+    documents: self_audit::Documents,
 }
 
 impl<'a> Ledger<'a> {
@@ -539,7 +581,7 @@ impl<'a> Ledger<'a> {
                 Record::RunStarted { .. } | Record::RunFinished { .. } => {}
             }
         }
-        Ledger { output, journal, watcher, known, summary: Summary::default() }
+        Ledger { output, journal, watcher, known, summary: Summary::default(), documents: Default::default() }
     }
 
     fn append(&mut self, record: &Record) -> Result<(), RunError> {
@@ -621,5 +663,34 @@ impl<'a> Ledger<'a> {
 
     fn close(&mut self, complete: bool) -> Result<(), RunError> {
         self.append(&Record::RunFinished { complete })
+    }
+
+    fn manifest(&self, text: &str) -> Result<(), RunError> {
+        self.output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e))
+    }
+
+    /// A case that was finished is not: something of its patient stands where it must not.
+    fn withdraw(&mut self, finding: &Finding, cases: &[Case]) -> Result<(), RunError> {
+        let finished = match self.known.get(&finding.case) {
+            Some(Record::CaseFinished { digest, inputs, .. }) => (digest.clone(), inputs.clone()),
+            Some(Record::CaseFailed { .. } | Record::CaseStarted { .. }) => return Ok(()),
+            // A folder that is no case of Gantry's is nobody's result.
+            _ => return Ok(()),
+        };
+        self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e))?;
+        if cases.iter().any(|c| c.name == finding.case) {
+            match self.summary.done {
+                0 => self.summary.kept = self.summary.kept.saturating_sub(1),
+                _ => self.summary.done -= 1,
+            }
+        }
+        self.summary.failed += 1;
+        self.watcher.case(&finding.case, Some(&finding.failure));
+        let (case, failure) = (finding.case.clone(), finding.failure.clone());
+        let (digest, inputs) = finished;
+        let record = Record::CaseFailed { case: case.clone(), digest, inputs, failure, warnings: Vec::new() };
+        self.append(&record)?;
+        self.known.insert(case, record);
+        Ok(())
     }
 }

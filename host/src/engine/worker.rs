@@ -18,8 +18,9 @@ use super::devices::{Found, Refusal, try_library};
 use super::failure::Failure;
 use super::kernels::Kernels;
 use super::node::{CaseContext, LiveNode, Warning};
-use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Reply, receive, send};
+use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Private, Reply, receive, send};
 use super::pulse::Pulse;
+use super::self_audit::{self, CaseTraces, Figures, Public, Withheld};
 use super::services::Services;
 use crate::diagnostic::Sources;
 use crate::identity::Key;
@@ -27,6 +28,7 @@ use crate::plan::{Plan, Refused};
 use crate::registry::Origin;
 use crate::registry::library::{FolderBytes, LibraryError};
 use crate::series;
+use crate::series::identifying::Differences;
 
 /// The pipes to the supervisor, taken from standard input and output before any plugin could see them.
 struct Channel {
@@ -239,6 +241,7 @@ impl Ready {
             pulse: &pulse,
             services: &services,
             warnings: &warnings,
+            differences: &Mutex::default(),
         };
         let mut live = Vec::new();
         for (index, node) in plan.graph.nodes.iter().enumerate() {
@@ -262,7 +265,7 @@ impl Ready {
 
     fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
         let started = Instant::now();
-        let warnings = Mutex::default();
+        let (warnings, differences) = (Mutex::default(), Mutex::default());
         let derive = |node: &str| super::derivation::of(&self.plan, node, case, &self.order, self.key.as_ref());
         let derivations =
             self.plan.graph.nodes.iter().filter(|n| n.entry.spec.services.iter().any(|s| s == "gantry.derive/1"));
@@ -290,6 +293,7 @@ impl Ready {
             pulse: &self.pulse,
             services: &services,
             warnings: &warnings,
+            differences: &differences,
         };
         let done = CaseRun::new(&self.plan, &self.live, &context, &self.pool, &case.staging).run();
         let done =
@@ -322,18 +326,55 @@ impl Ready {
         // Nodes that work at the same time warn in any order; those of one node stay in theirs.
         let place = |id: &str| self.plan.graph.nodes.iter().position(|n| n.id == id);
         warnings.sort_by_key(|w| place(&w.node));
-        match result {
-            Ok((outputs, nodes, expected_peak_bytes)) => Reply::Finished(Box::new(Completion {
-                case_no: case.case_no,
-                outputs,
-                nodes,
-                warnings,
-                expected_peak_bytes,
-                peak_rss_bytes: crate::machine::resident().1,
-                seconds: started.elapsed().as_secs_f64(),
-            })),
-            Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings },
+        let completion = result.map(|(outputs, nodes, expected_peak_bytes)| Completion {
+            case_no: case.case_no,
+            outputs,
+            nodes,
+            warnings: warnings.clone(),
+            expected_peak_bytes,
+            peak_rss_bytes: crate::machine::resident().1,
+            seconds: started.elapsed().as_secs_f64(),
+            self_audit: None,
+        });
+        if !self_audit::wanted(&self.plan.graph) {
+            let private = Private::default();
+            return match completion {
+                Ok(completion) => Reply::Finished { completion: Box::new(completion), private },
+                Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings, private },
+            };
         }
+        let differences = differences.into_inner().unwrap_or_else(|e| e.into_inner());
+        let withheld = self.withheld(case, &differences, completion.is_err());
+        let private = Private { withheld: withheld.packed() };
+        let audited = completion.and_then(|completion| {
+            self.pulse.progress(1);
+            let figures = self.audit(case, &completion, &withheld)?;
+            Ok(Completion { self_audit: Some(figures), seconds: started.elapsed().as_secs_f64(), ..completion })
+        });
+        match audited {
+            Ok(completion) => Reply::Finished { completion: Box::new(completion), private },
+            Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings, private },
+        }
+    }
+
+    /// What must not leave of a case; of one that failed before its headers were read, what the scan knew.
+    fn withheld(&self, case: &CaseOrder, differences: &Differences, failed: bool) -> Withheld {
+        let text = self.order.request.pipeline_text.clone() + &self.plan.graph.canonical_json();
+        let public = Public::new(&text, self.order.run_time, jiff::Timestamp::now());
+        let names = self_audit::source_names(case.sources.values(), &case.roots);
+        match failed && differences.gone.is_empty() {
+            true => Withheld::of(&self_audit::unread(case.sources.values()), &names, &public),
+            false => Withheld::of(differences, &names, &public),
+        }
+    }
+
+    /// Reads everything again that the case is about to leave.
+    fn audit(&self, case: &CaseOrder, completion: &Completion, withheld: &Withheld) -> Result<Figures, Failure> {
+        let record = serde_json::to_vec(completion).map_err(|e| Failure::host("self-audit", e.to_string()))?;
+        let log = self_audit::said::take();
+        let (outputs, staging) = (completion.outputs.as_slice(), case.staging.as_path());
+        let traces = CaseTraces { staging, outputs, record: &record, log: &log };
+        self_audit::case(&traces, withheld, &self_audit::identifying(&self.plan.graph), &self.pool)
     }
 }
 

@@ -52,11 +52,11 @@ impl Encoding {
         }
     }
 
-    fn u16(self, b: [u8; 2]) -> u16 {
+    pub(super) fn u16(self, b: [u8; 2]) -> u16 {
         if self.big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }
     }
 
-    fn u32(self, b: [u8; 4]) -> u32 {
+    pub(super) fn u32(self, b: [u8; 4]) -> u32 {
         if self.big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
     }
 }

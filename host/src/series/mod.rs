@@ -2,11 +2,13 @@
 
 pub mod blank;
 pub mod derive;
+pub mod elements;
 mod facts;
 pub mod geometry;
 mod group;
 pub mod guard;
 pub mod header;
+pub mod identifying;
 mod inflate;
 mod input;
 pub mod instance;

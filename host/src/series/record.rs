@@ -132,6 +132,18 @@ impl SeriesRecord {
         }
     }
 
+    /// Patient ID and name out of [`SeriesRecord::patient`] (private); empty where the key is a synthetic one.
+    pub fn patient_id_and_name(&self) -> (&str, &str) {
+        let known = || {
+            let (length, rest) = self.patient.split_once(':')?;
+            let (id, rest) = rest.split_at_checked(length.parse().ok()?)?;
+            let (length, rest) = rest.strip_prefix('|')?.split_once(':')?;
+            let (_, rest) = rest.split_at_checked(length.parse().ok()?)?;
+            Some((id, rest.strip_prefix('|')?))
+        };
+        known().unwrap_or_default()
+    }
+
     /// Refuses a series that must not be used: gives its first fault, passing over those whose code the caller
     /// accepts. Only codes out of [`ALLOWABLE`] can be accepted.
     pub fn check(&self, allow: &[String]) -> Result<(), Fault> {

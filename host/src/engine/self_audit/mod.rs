@@ -1,0 +1,183 @@
+//! The self-audit of a run that takes identity away: what it writes is read again and searched for the values that were to go.
+//!
+//! It knows nothing of the stage that removed them: it compares the data sets before and after (`withheld`), spells what is gone
+//! in every form in which it may hide (`forms`), takes every file apart (`artefact`) and searches it (`search`). A worker
+//! audits each case's files before the case counts as finished; the supervisor audits the run's own documents (`documents`).
+
+mod artefact;
+mod documents;
+mod figures;
+mod forms;
+pub mod said;
+mod search;
+mod withheld;
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use dicom_dictionary_std::tags;
+use rayon::prelude::*;
+
+use super::failure::Failure;
+use super::sink::OutputFile;
+use crate::graph::{Graph, Node};
+use crate::series::SeriesRecord;
+use crate::series::identifying::{Class, Differences, Gone};
+
+pub use documents::{Documents, Finding, Texts};
+pub use figures::Figures;
+use search::{Hit, Numbers, Searcher};
+use withheld::Value;
+pub use withheld::{Public, Withheld};
+
+/// The code of a case in whose traces the self-audit found what was to be gone.
+pub const LEAK: &str = "identity-leak";
+
+/// What a worker audits of one case.
+pub struct CaseTraces<'a> {
+    /// The case's folder in the staging area.
+    pub staging: &'a Path,
+    /// Its files.
+    pub outputs: &'a [OutputFile],
+    /// Its record, as the journal will hold it.
+    pub record: &'a [u8],
+    /// What was logged since the last case.
+    pub log: &'a [u8],
+}
+
+fn leak(what: &str, withheld: &Withheld, hit: &Hit) -> Failure {
+    let origin = withheld.values().get(hit.value).map(Value::origin).unwrap_or_default();
+    Failure::host(LEAK, format!("{what} holds {origin}, {}", hit.form.words()))
+}
+
+/// Searches everything that a case is about to leave. Files of nodes in `identifying` are meant to hold identities.
+///
+/// # Errors
+/// `identity-leak`, saying which file and which attribute, never the value.
+pub fn case(
+    traces: &CaseTraces,
+    withheld: &Withheld,
+    identifying: &BTreeSet<&str>,
+    pool: &rayon::ThreadPool,
+) -> Result<Figures, Failure> {
+    let mut figures = withheld.figures();
+    if let Some(tag) = withheld.unchanged().next() {
+        let text = format!("attribute {tag} names or numbers somebody and left as it came");
+        return Err(Failure::host(LEAK, text));
+    }
+    let searcher = searcher(withheld)?;
+    let first = |bytes: &[u8], numbers| searcher.hits(bytes, numbers).min_by_key(|hit| (hit.range.start, hit.value));
+    let of = traces.outputs.len();
+    let one = |(i, file): (usize, &OutputFile)| -> Result<u64, Failure> {
+        if let Some(hit) = first(file.path.as_bytes(), Numbers::Long) {
+            return Err(leak(&format!("the name of file {} of {of}", i + 1), withheld, &hit));
+        }
+        if identifying.contains(file.path.split('/').next().unwrap_or_default()) {
+            return Ok(0);
+        }
+        let artefact = artefact::read(&traces.staging.join(&file.path)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => Failure::host("self-audit", format!("file {} of {of}: {e}", i + 1)),
+            _ => Failure::environment("reading a result again", &e),
+        })?;
+        let mut bytes = 0;
+        for stream in &artefact.streams {
+            if let Some(hit) = first(&stream.bytes, stream.numbers) {
+                return Err(leak(&format!("file {} of {of} ({})", i + 1, artefact.kind), withheld, &hit));
+            }
+            bytes += stream.bytes.len() as u64;
+        }
+        Ok(bytes)
+    };
+    let results: Vec<Result<u64, Failure>> = pool.install(|| traces.outputs.par_iter().enumerate().map(one).collect());
+    for result in results {
+        figures.bytes += result?;
+        figures.files += 1;
+    }
+    let strings = artefact::json(traces.record).unwrap_or_default();
+    for (what, bytes, numbers) in [
+        ("the record of the case", traces.record, Numbers::No),
+        ("the record of the case", &strings, Numbers::Long),
+        ("the log", traces.log, Numbers::Long),
+    ] {
+        if let Some(hit) = first(bytes, numbers) {
+            return Err(leak(what, withheld, &hit));
+        }
+        figures.bytes += bytes.len() as u64;
+    }
+    Ok(figures)
+}
+
+fn searcher(withheld: &Withheld) -> Result<Searcher, Failure> {
+    let failed = |_| Failure::host("self-audit", "there are more identifying values than can be searched for at once");
+    Searcher::new(withheld.values()).map_err(failed)
+}
+
+/// Whether a run takes identity away anywhere, so that it is audited.
+pub fn wanted(graph: &Graph) -> bool {
+    graph.nodes.iter().any(removes)
+}
+
+fn removes(node: &Node) -> bool {
+    let declared = |o: &crate::graph::Output| {
+        let spec = node.entry.spec.outputs.get(o.spec);
+        spec.is_some_and(|spec| {
+            spec.view != crate::registry::View::Pixels && spec.caps.literal_texts("identity") == ["removed"]
+        })
+    };
+    node.outputs.iter().any(declared)
+}
+
+/// Nodes whose files hold identities because the pipeline leads them around the stage that takes them away.
+pub fn identifying(graph: &Graph) -> BTreeSet<&str> {
+    let leaves = |n: &&Node| {
+        let arrives = n.inputs.iter().flat_map(|i| &i.links);
+        let says = |o: &crate::graph::Output| o.caps["identity"].as_str() == Some("present");
+        let mut arrives = arrives.filter_map(|l| graph.nodes.get(l.node)?.outputs.get(l.output));
+        arrives.any(says)
+    };
+    let writes = |n: &&Node| n.outputs.iter().any(|o| o.caps["kind"] == "file" && !o.read);
+    graph.nodes.iter().filter(writes).filter(leaves).map(|n| n.id.as_str()).collect()
+}
+
+/// What the scan knew of a case whose headers never arrived anywhere.
+pub fn unread<'a>(series: impl IntoIterator<Item = &'a SeriesRecord>) -> Differences {
+    let mut differences = Differences::default();
+    let mut add = |text: &str, class, tag| {
+        if !text.is_empty() {
+            differences.gone.entry(Gone { raw: text.as_bytes().to_vec(), text: None, class }).or_insert(tag);
+        }
+    };
+    for record in series {
+        let (id, name) = record.patient_id_and_name();
+        add(id, Class::Identifier, tags::PATIENT_ID);
+        add(name, Class::Name, tags::PATIENT_NAME);
+        add(&record.study, Class::Uid, tags::STUDY_INSTANCE_UID);
+        add(&record.series, Class::Uid, tags::SERIES_INSTANCE_UID);
+        for instance in &record.instances {
+            add(&instance.sop_instance, Class::Uid, tags::SOP_INSTANCE_UID);
+        }
+    }
+    differences
+}
+
+/// Names of the folders and files that a case's series lie in, below the folders that were given and with their last names.
+pub fn source_names<'a>(
+    series: impl IntoIterator<Item = &'a SeriesRecord>,
+    roots: &[std::path::PathBuf],
+) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut add = |path: &Path| {
+        let parts =
+            path.components().filter_map(|c| if let Component::Normal(name) = c { name.to_str() } else { None });
+        names.extend(parts.map(str::to_owned));
+    };
+    for instance in series.into_iter().flat_map(|s| &s.instances) {
+        let root = roots.iter().filter(|r| instance.path.starts_with(r)).max_by_key(|r| r.components().count());
+        let below = root.and_then(|r| instance.path.strip_prefix(r.parent().unwrap_or(r)).ok());
+        match below {
+            Some(below) => add(below),
+            None => add(Path::new(instance.path.file_name().unwrap_or_default())),
+        }
+    }
+    names
+}

@@ -1,0 +1,320 @@
+//! [`Searcher`]: one pass over bytes for every form of every value, and the rules by which an occurrence counts.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+
+use super::forms::{self, Form};
+use super::withheld::{Reach, Value};
+
+/// Which numbers count in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Numbers {
+    /// None: bytes whose numbers the host or a stage made.
+    No,
+    /// Those with so many digits that they are not made by chance.
+    Long,
+    /// All.
+    All,
+}
+
+/// Bytes to be searched.
+pub struct Stream {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Which numbers count in them.
+    pub numbers: Numbers,
+}
+
+/// An occurrence that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// Index of the value.
+    pub value: usize,
+    /// How it was written.
+    pub form: Form,
+    /// Where.
+    pub range: Range<usize>,
+}
+
+struct Pattern {
+    value: usize,
+    form: Form,
+    reach: Reach,
+    few_digits: bool,
+    /// The bytes, where upper and lower case must be as they were.
+    exact: Option<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Half {
+    automaton: Option<AhoCorasick>,
+    patterns: Vec<Pattern>,
+}
+
+impl Half {
+    fn build(&mut self, bytes: Vec<Vec<u8>>) -> Result<(), BuildError> {
+        if !bytes.is_empty() {
+            let mut builder = AhoCorasick::builder();
+            builder.match_kind(MatchKind::Standard).ascii_case_insensitive(true);
+            self.automaton = Some(builder.build(bytes)?);
+        }
+        Ok(())
+    }
+}
+
+/// Every form of every value of a list.
+#[derive(Default)]
+pub struct Searcher {
+    words: Half,
+    numbers: Half,
+}
+
+impl Searcher {
+    /// For these values.
+    ///
+    /// # Errors
+    /// If they are too many for one automaton.
+    pub fn new<'v>(values: impl IntoIterator<Item = &'v Value>) -> Result<Searcher, BuildError> {
+        let mut searcher = Searcher::default();
+        let (mut words, mut numbers) = (Vec::new(), Vec::new());
+        for (index, value) in values.into_iter().enumerate() {
+            forms::each(value, &mut |form, bytes| {
+                let plain = matches!(form, Form::Utf8 | Form::Utf16Le | Form::Utf16Be | Form::Raw | Form::Joined);
+                let number = value.reach == Reach::Number && plain;
+                let (half, all) = match number {
+                    true => (&mut searcher.numbers, &mut numbers),
+                    false => (&mut searcher.words, &mut words),
+                };
+                let reach = if plain { value.reach } else { Reach::Anywhere };
+                let exact = form != Form::Hex && (form == Form::Base64 || value.exact());
+                let exact = exact.then(|| bytes.clone());
+                half.patterns.push(Pattern { value: index, form, reach, few_digits: value.few_digits(), exact });
+                all.push(bytes);
+            });
+        }
+        searcher.words.build(words)?;
+        searcher.numbers.build(numbers)?;
+        Ok(searcher)
+    }
+
+    /// Every occurrence that counts, in no particular order.
+    pub fn hits<'a>(&'a self, bytes: &'a [u8], numbers: Numbers) -> impl Iterator<Item = Hit> + 'a {
+        let halves = [Some(&self.words), (numbers != Numbers::No).then_some(&self.numbers)];
+        halves.into_iter().flatten().flat_map(move |half| {
+            let found = half.automaton.iter().flat_map(move |a| a.find_overlapping_iter(bytes));
+            found.filter_map(move |found| {
+                let pattern = half.patterns.get(found.pattern().as_usize())?;
+                let range = found.range();
+                let there = bytes.get(range.clone())?;
+                let spelt = pattern.exact.as_deref().is_none_or(|exact| exact == there);
+                let long = numbers != Numbers::Long || !(pattern.reach == Reach::Number && pattern.few_digits);
+                let counts = spelt && long && stands(pattern, bytes, &range) && !of_the_host(bytes, &range);
+                counts.then_some(Hit { value: pattern.value, form: pattern.form, range })
+            })
+        })
+    }
+
+    /// A text with every occurrence replaced; `None` if there is none.
+    pub fn redacted(&self, text: &str, numbers: Numbers, in_place: &str) -> Option<String> {
+        let mut ranges: Vec<Range<usize>> = self.hits(text.as_bytes(), numbers).map(|hit| hit.range).collect();
+        ranges.sort_by_key(|r| (r.start, std::cmp::Reverse(r.end)));
+        let mut out = String::new();
+        let mut at = 0;
+        for range in &ranges {
+            if range.start >= at {
+                out.push_str(text.get(at..range.start).unwrap_or(""));
+                out.push_str(in_place);
+            }
+            at = at.max(range.end);
+        }
+        out.push_str(text.get(at..).unwrap_or(""));
+        (!ranges.is_empty()).then_some(out)
+    }
+}
+
+/// The character before and after a match, where it is of one byte (or of one unit of UTF-16).
+fn beside(form: Form, bytes: &[u8], range: &Range<usize>, far: usize) -> [Option<u8>; 2] {
+    let (unit, low) = match form {
+        Form::Utf16Le => (2, 0),
+        Form::Utf16Be => (2, 1),
+        _ => (1, 0),
+    };
+    let wide = |from: Option<usize>| {
+        let from = from?;
+        let piece = bytes.get(from..from + unit)?;
+        match unit {
+            1 => piece.first().copied(),
+            _ if piece.get(1 - low) == Some(&0) => piece.get(low).copied(),
+            _ => None,
+        }
+    };
+    [wide(range.start.checked_sub(unit * (far + 1))), wide(Some(range.end + unit * far))]
+}
+
+/// Whether what stands beside a match lets it count.
+fn stands(pattern: &Pattern, bytes: &[u8], range: &Range<usize>) -> bool {
+    let near = beside(pattern.form, bytes, range, 0);
+    let far = beside(pattern.form, bytes, range, 1);
+    let letter = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    let digit = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_digit());
+    match pattern.reach {
+        Reach::Anywhere => true,
+        Reach::Token => !near.into_iter().any(letter),
+        Reach::Uid => {
+            let goes_on = near[1] == Some(b'.') && range.len() < 20;
+            !digit(near[0]) && near[0] != Some(b'.') && !digit(near[1]) && !goes_on
+        }
+        Reach::Number => {
+            let joins = |b: Option<u8>| match pattern.few_digits {
+                true => b.is_some_and(|b| b".-:/+".contains(&b)),
+                false => b == Some(b'.'),
+            };
+            !(0..2).any(|side| letter(near[side]) || joins(near[side]) && digit(far[side]))
+        }
+    }
+}
+
+/// Whether a match lies inside a token that the host makes: a UID from a hash, or a hash itself.
+fn of_the_host(bytes: &[u8], range: &Range<usize>) -> bool {
+    let run = |part: fn(&u8) -> bool| {
+        let start = bytes[..range.start].iter().rposition(|b| !part(b)).map_or(0, |i| i + 1);
+        let end = bytes[range.end..].iter().position(|b| !part(b)).map_or(bytes.len(), |i| range.end + i);
+        start..end
+    };
+    let inside = &bytes[range.clone()];
+    if inside.iter().all(u8::is_ascii_hexdigit) {
+        let hash = run(u8::is_ascii_hexdigit);
+        if hash.len() == 64 && hash != *range {
+            return true;
+        }
+    }
+    if inside.iter().all(|b| b.is_ascii_digit() || *b == b'.') {
+        let uid = run(|b| b.is_ascii_digit() || *b == b'.');
+        return bytes[uid.clone()].starts_with(b"2.25.") && uid.start != range.start;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::identifying::{Class, Differences, Gone};
+    use base64::Engine;
+    use dicom_core::Tag;
+    use std::collections::BTreeSet;
+
+    use super::super::withheld::{Public, Withheld};
+
+    fn withheld(values: &[(&[u8], Option<&str>, Class)]) -> Withheld {
+        let mut differences = Differences::default();
+        for (raw, text, class) in values {
+            let gone = Gone { raw: raw.to_vec(), text: text.map(str::to_owned), class: *class };
+            differences.gone.insert(gone, Tag(0x0010, 0x0010));
+        }
+        let noon: jiff::Timestamp = "2026-03-01T12:30:15Z".parse().expect("a time");
+        Withheld::of(&differences, &BTreeSet::new(), &Public::new("", noon, noon))
+    }
+
+    fn found(value: &str, class: Class, text: &[u8]) -> Option<Form> {
+        let withheld = withheld(&[(value.as_bytes(), None, class)]);
+        let searcher = Searcher::new(withheld.values()).expect("an automaton");
+        searcher.hits(text, Numbers::All).next().map(|hit| hit.form)
+    }
+
+    #[test]
+    fn every_form_is_found() {
+        let wide = |order: fn(u16) -> [u8; 2]| "say Secretperson X".encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        let value = "Secretperson";
+        let search = |text: &[u8]| found(value, Class::Text, text);
+        assert_eq!(search(b"-- Secretperson --"), Some(Form::Utf8));
+        assert_eq!(search(b"xxSecretpersonxx"), Some(Form::Utf8));
+        assert_eq!(search(&wide(u16::to_le_bytes)), Some(Form::Utf16Le));
+        assert_eq!(search(&wide(u16::to_be_bytes)), Some(Form::Utf16Be));
+        assert_eq!(search(hex::encode("say Secretperson").as_bytes()), Some(Form::Hex));
+        assert_eq!(search(hex::encode_upper("say Secretperson").as_bytes()), Some(Form::Hex));
+        for before in ["", "a", "ab", "abc"] {
+            let text = base64::engine::general_purpose::STANDARD.encode(format!("{before}Secretperson!"));
+            assert_eq!(search(text.as_bytes()), Some(Form::Base64), "{before}");
+        }
+        assert_eq!(found("Secret^Person Ann", Class::Text, b"a=Secret%5EPerson%20Ann&"), Some(Form::Percent));
+        assert_eq!(found("Secret^Person", Class::Name, b"file-PersonSecret.dcm"), Some(Form::Joined));
+        assert_eq!(found("20040119", Class::Moment, b"on 2004-01-19, at"), Some(Form::Joined));
+        let raw = withheld(&[(b"Klinik S\xfcd", Some("Klinik S\u{fc}d"), Class::Text)]);
+        let searcher = Searcher::new(raw.values()).expect("an automaton");
+        let form = |text: &[u8]| searcher.hits(text, Numbers::All).next().map(|h| h.form);
+        assert_eq!(form(b"at Klinik S\xfcd."), Some(Form::Raw));
+        assert_eq!(form("at Klinik S\u{fc}d.".as_bytes()), Some(Form::Utf8));
+        assert_eq!(form(b"Klinik%20S%C3%BCd"), Some(Form::Percent));
+        assert_eq!(form(b"Klinik Nord"), None);
+        assert_eq!(search(b"Secretpersom"), None);
+    }
+
+    #[test]
+    fn case_counts_for_words_and_not_for_identifiers() {
+        assert_eq!(found("Radiology", Class::Text, b"the radiology"), None);
+        assert!(found("AB-4711-77", Class::Identifier, b"the ab-4711-77").is_some());
+        assert!(found("Secret^Longname", Class::Name, b"SECRET^LONGNAME").is_some());
+        assert_eq!(found("Ma^Chine", Class::Name, b"\"machine\": 1"), None);
+    }
+
+    #[test]
+    fn short_values_count_as_whole_tokens_only() {
+        assert!(found("Meier", Class::Text, b"dr. Meier, ward").is_some());
+        assert!(found("Meier", Class::Text, b"Meier").is_some());
+        assert_eq!(found("Meier", Class::Text, b"Meiers"), None);
+        let wide: Vec<u8> = "Meiers".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(found("Meier", Class::Text, &wide), None);
+        let wide: Vec<u8> = "Meier, ".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(found("Meier", Class::Text, &wide).is_some());
+    }
+
+    #[test]
+    fn numbers_count_where_nobody_made_them() {
+        for text in ["at 101530 h", "101530", "(101530)", "t=101530.", "ID-101530", "x_101530_y"] {
+            assert!(found("101530", Class::Moment, text.as_bytes()).is_some(), "{text}");
+        }
+        let hash = "0".repeat(29) + "a101530b" + &"0".repeat(27);
+        for text in ["2.25.3360101530244", "1.2.101530.4", "0.101530", "21015304", "a101530", "101530.25", &hash] {
+            assert_eq!(found("101530", Class::Moment, text.as_bytes()), None, "{text}");
+        }
+        // Few digits are part of more: of a date, a time, a fraction.
+        for text in ["2026-11-21", "4711-12", "12:4711", "-4711.5"] {
+            assert_eq!(found("4711", Class::Identifier, text.as_bytes()), None, "{text}");
+        }
+        assert!(found("4711", Class::Identifier, b"patient 4711, ward").is_some());
+        let few = withheld(&[(b"4711", None, Class::Identifier)]);
+        let searcher = Searcher::new(few.values()).expect("an automaton");
+        assert_eq!(searcher.hits(b"4711 files", Numbers::Long).count(), 0);
+        assert_eq!(searcher.hits(b"4711 files", Numbers::No).count(), 0);
+    }
+
+    #[test]
+    fn a_uid_counts_as_a_whole_and_with_what_was_put_behind_it() {
+        let uid = "1.3.6.1.4.1.9590.100.1";
+        assert!(found(uid, Class::Uid, b"=1.3.6.1.4.1.9590.100.1\0").is_some());
+        assert!(found(uid, Class::Uid, b"1.3.6.1.4.1.9590.100.1.7").is_some());
+        assert_eq!(found(uid, Class::Uid, b"1.3.6.1.4.1.9590.100.12"), None);
+        assert_eq!(found("1.3.6.1", Class::Uid, b"1.3.6.1.4"), None);
+        assert!(
+            found(
+                "2.25.336006600246269544752852400795246045209",
+                Class::Uid,
+                b"2.25.336006600246269544752852400795246045209"
+            )
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn what_is_found_is_taken_out() {
+        let withheld = withheld(&[(b"Secret^Person", None, Class::Name)]);
+        let searcher = Searcher::new(withheld.values()).expect("an automaton");
+        let text = "a Secret^Person and PersonSecret, end";
+        assert_eq!(
+            searcher.redacted(text, Numbers::All, "(withheld)").as_deref(),
+            Some("a (withheld) and (withheld), end")
+        );
+        assert_eq!(searcher.redacted("nobody here", Numbers::All, "(withheld)"), None);
+    }
+}

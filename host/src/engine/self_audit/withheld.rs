@@ -1,0 +1,506 @@
+//! [`Withheld`]: the values of one case that must stand in nothing a run leaves.
+//!
+//! These are patients' identities, held in memory only. Neither [`Withheld`] nor [`Value`] can be printed or serialised; the
+//! one way out of the process is [`Withheld::packed`], which the pipe between worker and supervisor uses and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use dicom_core::Tag;
+
+use super::figures::Figures;
+use crate::series::elements::number;
+use crate::series::identifying::{Class, Differences};
+
+/// Values lighter than this are compared with what left in their place and not searched.
+const LEAST: usize = 4;
+/// Values of this weight are searched wherever they stand; lighter ones as whole tokens.
+const ANYWHERE: usize = 6;
+/// A plain word of the pipeline's own text that is shorter than this is no sign of a patient.
+const PLAIN: usize = 12;
+/// Values that go to the supervisor, at most; the worker searched what the case left for all of them.
+const HANDED_OVER: usize = 400;
+
+/// Where in a text a value counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Anywhere.
+    Anywhere,
+    /// With no letter or digit beside it.
+    Token,
+    /// A number: with nothing beside it that makes it part of a longer number, and not where the host writes numbers.
+    Number,
+    /// A UID, not as part of another.
+    Uid,
+}
+
+/// One value.
+#[derive(Clone)]
+pub struct Value {
+    /// As it stood in the file.
+    pub(super) raw: Vec<u8>,
+    /// In UTF-8.
+    pub(super) text: Option<String>,
+    /// What it is; `None`: a folder's or file's name.
+    pub(super) class: Option<Class>,
+    /// The attribute it came from.
+    tag: u32,
+    pub(super) reach: Reach,
+}
+
+impl Value {
+    fn new(raw: Vec<u8>, text: Option<String>, class: Option<Class>, tag: u32) -> Value {
+        let text = text.or_else(|| String::from_utf8(raw.clone()).ok());
+        let reach = match class {
+            Some(Class::Uid) => Reach::Uid,
+            _ if is_number(&raw) => Reach::Number,
+            None | Some(Class::Word) => Reach::Token,
+            Some(_) if weight(&raw, text.as_deref()) < ANYWHERE => Reach::Token,
+            Some(_) => Reach::Anywhere,
+        };
+        Value { raw, text, class, tag, reach }
+    }
+
+    /// Where it came from, in words without it.
+    pub fn origin(&self) -> String {
+        match self.class {
+            None => "the name of a source folder or file".to_owned(),
+            Some(_) => {
+                format!("the value of attribute ({:04X},{:04X}) of the source", self.tag >> 16, self.tag & 0xffff)
+            }
+        }
+    }
+
+    /// Whether letters must stand as they stood: a word may occur in other letters by chance.
+    pub(super) fn exact(&self) -> bool {
+        let word = !self.raw.iter().any(u8::is_ascii_digit) && self.raw.len() < PLAIN;
+        word || self.reach == Reach::Token || !self.class.is_some_and(Class::direct)
+    }
+
+    /// Whether it has so few digits that equal numbers are made by chance.
+    pub(super) fn few_digits(&self) -> bool {
+        self.raw.iter().filter(|b| b.is_ascii_digit()).count() < ANYWHERE
+    }
+}
+
+/// What everybody may know before a patient's file is opened.
+pub struct Public {
+    /// The pipeline's text and what it refers to.
+    words: BTreeSet<String>,
+    /// The days that the host itself may write.
+    dates: BTreeSet<String>,
+    /// The times of day that the host itself may write.
+    times: BTreeSet<String>,
+}
+
+impl Public {
+    /// From the pipeline's text with its graph, and the time of the run; `now` is the clock's.
+    pub fn new(text: &str, run_time: jiff::Timestamp, now: jiff::Timestamp) -> Public {
+        let words =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() >= LEAST).map(str::to_owned).collect();
+        let (mut dates, mut times) = (BTreeSet::new(), BTreeSet::new());
+        // Derived objects say the time of the run in the time zone of the images.
+        for quarter in -56..=56i64 {
+            let Ok(moment) = run_time.checked_add(jiff::SignedDuration::from_mins(quarter * 15)) else { continue };
+            times.insert(moment.strftime("%H%M%S").to_string());
+            dates.insert(moment.strftime("%Y%m%d").to_string());
+        }
+        dates.insert(now.strftime("%Y%m%d").to_string());
+        Public { words, dates, times }
+    }
+
+    fn says(&self, value: &Value) -> bool {
+        let Some(text) = value.text.as_deref() else { return false };
+        let plain = text.len() < PLAIN && text.split_whitespace().all(|w| w.chars().all(char::is_alphabetic));
+        let short = text.len() < ANYWHERE && text.bytes().all(|b| b.is_ascii_digit());
+        let direct = value.class.is_some_and(Class::direct);
+        let tokens = || text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+        let known = || tokens().all(|w| self.words.contains(w));
+        (short || plain && !direct || value.class.is_none()) && known()
+    }
+
+    fn is_now(&self, text: &str) -> bool {
+        let date = text.get(..8).is_some_and(|d| self.dates.contains(d));
+        let time = |t: &str| t.get(..6).is_some_and(|t| self.times.contains(t));
+        match text.len() {
+            8 if !text.contains('.') => date,
+            14.. if date => text.get(8..).is_some_and(time),
+            _ => time(text),
+        }
+    }
+}
+
+/// What stands where no value is: dummies, and words that name nobody.
+const NOBODY: [&str; 31] = [
+    "2.25.0",
+    "about blank",
+    "anon",
+    "anonym",
+    "anonymise",
+    "anonymised",
+    "anonymize",
+    "anonymized",
+    "anonymous",
+    "blank",
+    "de identified",
+    "deidentified",
+    "default",
+    "dummy",
+    "empty",
+    "n a",
+    "name",
+    "no name",
+    "nobody",
+    "none",
+    "noname",
+    "not available",
+    "null",
+    "patient",
+    "phantom",
+    "private",
+    "removed",
+    "subject",
+    "test",
+    "unknown",
+    "unnamed",
+];
+
+/// Whether a text names nobody: one of [`NOBODY`], or one character over and over.
+fn nobody(text: &str) -> bool {
+    let same = text.chars().next().is_some_and(|first| text.chars().all(|c| c == first || "^ .-/:".contains(c)));
+    let mut plain = text.to_lowercase().replace(['^', '-', '_', '/', ':', '='], " ");
+    if text.contains('.') && text.starts_with("2.25") {
+        plain = text.to_owned();
+    }
+    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    same || NOBODY.contains(&plain.as_str())
+}
+
+/// Letters and digits of a text as it is searched; others than ASCII count double, for there are more of them.
+fn weight(raw: &[u8], text: Option<&str>) -> usize {
+    text.map_or(raw.len(), |t| t.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum())
+}
+
+fn is_number(raw: &[u8]) -> bool {
+    raw.iter().any(u8::is_ascii_digit) && raw.iter().all(|b| b.is_ascii_digit() || b".+-:/ ".contains(b))
+}
+
+/// Values of one case that must not leave.
+#[derive(Default)]
+pub struct Withheld {
+    values: Vec<Value>,
+    /// Attributes that name or number somebody and left as they came.
+    unchanged: BTreeSet<Tag>,
+    figures: Figures,
+}
+
+impl Withheld {
+    /// What must not leave of a case: values that are gone and names of its source files, without what is no sign of anybody.
+    pub fn of(differences: &Differences, names: &BTreeSet<String>, public: &Public) -> Withheld {
+        let mut withheld = Withheld::default();
+        let kept: String = differences
+            .kept
+            .iter()
+            .fold(String::new(), |all, k| all + " " + &String::from_utf8_lossy(k).to_lowercase() + " ");
+        let kept = format!("{kept} {}", kept.replace(|c: char| !c.is_alphanumeric(), " "));
+        let stays = |text: &str| holds_token(&kept, &text.to_lowercase());
+        let mut candidates: Vec<Value> = Vec::new();
+        for (gone, tag) in &differences.gone {
+            let value = Value::new(gone.raw.clone(), gone.text.clone(), Some(gone.class), number(*tag));
+            candidates.extend(further(&value));
+            candidates.push(value);
+        }
+        candidates
+            .extend(names.iter().filter_map(|n| telling(n)).map(|n| Value::new(n.as_bytes().to_vec(), None, None, 0)));
+        let mut seen = BTreeSet::new();
+        for value in candidates {
+            let text = value.text.clone().unwrap_or_default();
+            let direct = value.class.is_some_and(Class::direct);
+            let harmless = text.starts_with("1.2.840.10008.")
+                || nobody(&text)
+                || value.class == Some(Class::Moment) && public.is_now(&text)
+                || public.says(&value)
+                || !direct && (differences.written.contains(&value.raw) || !text.is_empty() && stays(&text));
+            if harmless {
+                withheld.figures.exempt += 1;
+            } else if weight(&value.raw, value.text.as_deref()) < LEAST {
+                withheld.figures.by_comparison += 1;
+            } else if seen.insert((value.raw.clone(), value.text.clone())) {
+                match value.reach {
+                    Reach::Token => withheld.figures.as_tokens += 1,
+                    _ if value.few_digits() && value.reach == Reach::Number => withheld.figures.as_tokens += 1,
+                    _ => withheld.figures.searched += 1,
+                }
+                withheld.values.push(value);
+            }
+        }
+        let unchanged = differences.unchanged.iter().filter(|(_, v)| !nobody(&String::from_utf8_lossy(v)));
+        withheld.unchanged = unchanged.map(|(tag, _)| *tag).collect();
+        withheld
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// Attributes that name or number somebody and left as they came.
+    pub fn unchanged(&self) -> impl Iterator<Item = Tag> {
+        self.unchanged.iter().copied()
+    }
+
+    /// How many values there are of each kind.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
+    }
+
+    /// For the pipe to the supervisor, and for nothing else: what identifies the patient before what identifies one file.
+    pub fn packed(&self) -> String {
+        let mut order: Vec<&Value> = self.values.iter().collect();
+        let mut met: BTreeMap<(u32, bool), usize> = BTreeMap::new();
+        order.sort_by_cached_key(|v| {
+            let nth = met.entry((v.tag, v.class.is_none())).or_default();
+            *nth += 1;
+            (*nth, !v.class.is_some_and(Class::direct))
+        });
+        let mut bytes = Vec::new();
+        for value in order.into_iter().take(HANDED_OVER) {
+            let class = CLASSES.iter().position(|c| *c == value.class).unwrap_or_default();
+            bytes.push(class as u8);
+            bytes.extend(value.tag.to_le_bytes());
+            for part in [Some(value.raw.as_slice()), value.text.as_deref().map(str::as_bytes)] {
+                let part = part.unwrap_or_default();
+                bytes.extend((part.len() as u32).to_le_bytes());
+                bytes.extend(part);
+            }
+        }
+        hex::encode(bytes)
+    }
+
+    /// What [`Withheld::packed`] gave; `None` where it is none.
+    pub fn unpacked(text: &str) -> Option<Withheld> {
+        let bytes = hex::decode(text).ok()?;
+        let mut rest = bytes.as_slice();
+        let mut withheld = Withheld::default();
+        while !rest.is_empty() {
+            let class = *CLASSES.get(usize::from(*take(&mut rest, 1)?.first()?))?;
+            let tag = u32::from_le_bytes(take(&mut rest, 4)?.try_into().ok()?);
+            let mut part = || {
+                let length = u32::from_le_bytes(take(&mut rest, 4)?.try_into().ok()?);
+                Some(take(&mut rest, length as usize)?.to_vec())
+            };
+            let (raw, text) = (part()?, String::from_utf8(part()?).ok()?);
+            withheld.values.push(Value::new(raw, Some(text).filter(|t| !t.is_empty()), class, tag));
+        }
+        Some(withheld)
+    }
+}
+
+const CLASSES: [Option<Class>; 7] = [
+    None,
+    Some(Class::Name),
+    Some(Class::Identifier),
+    Some(Class::Uid),
+    Some(Class::Moment),
+    Some(Class::Text),
+    Some(Class::Word),
+];
+
+fn take<'b>(rest: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
+    let (head, tail) = rest.split_at_checked(count)?;
+    *rest = tail;
+    Some(head)
+}
+
+/// Parts of a value that tell as much: the long words of a name, the day of a moment, a time without its fraction.
+fn further(value: &Value) -> Vec<Value> {
+    let Some(text) = value.text.as_deref() else { return Vec::new() };
+    let part = |text: &str, class| Value::new(text.as_bytes().to_vec(), None, Some(class), value.tag);
+    match value.class {
+        Some(Class::Name) => {
+            let words = text.split(|c: char| matches!(c, '^' | ' ' | '='));
+            let words = words.filter(|w| weight(w.as_bytes(), Some(w)) >= ANYWHERE);
+            words.map(|w| part(w, Class::Word)).collect()
+        }
+        Some(Class::Moment) => {
+            let digits = |n: usize| text.get(..n).filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+            match (text.find('.'), digits(14).or(digits(12)), digits(6)) {
+                (_, Some(_), _) => digits(8).map(|d| part(d, Class::Moment)).into_iter().collect(),
+                (Some(6), None, Some(time)) => vec![part(time, Class::Moment)],
+                _ => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Words of file systems that say nothing.
+const GENERIC: [&str; 40] = [
+    "abdomen",
+    "archive",
+    "axial",
+    "chest",
+    "cohort",
+    "coronal",
+    "cranial",
+    "dataset",
+    "default",
+    "derived",
+    "dicom",
+    "dicomdir",
+    "exported",
+    "export",
+    "exports",
+    "frame",
+    "image",
+    "images",
+    "import",
+    "incoming",
+    "input",
+    "inputs",
+    "lossless",
+    "neuro",
+    "original",
+    "originals",
+    "patient",
+    "patients",
+    "phantom",
+    "public",
+    "result",
+    "results",
+    "sagittal",
+    "series",
+    "slices",
+    "source",
+    "sources",
+    "studies",
+    "subject",
+    "subjects",
+];
+
+/// The part of a file's or folder's name that may tell whose it is, if it is long enough and neither a generic word nor a
+/// counted one.
+fn telling(name: &str) -> Option<&str> {
+    let stem = match Path::new(name).extension().and_then(|e| e.to_str()) {
+        Some("dcm" | "DCM" | "ima" | "IMA" | "gz" | "nii" | "dicom") => {
+            Path::new(name).file_stem().and_then(|s| s.to_str())?
+        }
+        _ => name,
+    };
+    let lower = stem.to_lowercase();
+    let word = lower.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | ' ' | '(' | ')'));
+    let counted = stem.bytes().filter(u8::is_ascii_digit).count();
+    let generic =
+        word.is_empty() || word.len() <= 5 && word.chars().all(char::is_alphabetic) || GENERIC.contains(&word);
+    // A generic word with a long number is a patient's or an order's.
+    let says = !generic || counted >= ANYWHERE && !stem.contains("000");
+    (weight(stem.as_bytes(), Some(stem)) >= ANYWHERE && says).then_some(stem)
+}
+
+/// Whether `token` stands in `text` with no letter or digit on either side.
+fn holds_token(text: &str, token: &str) -> bool {
+    text.match_indices(token).any(|(at, _)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text.get(at + token.len()..).and_then(|t| t.chars().next());
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::identifying::Gone;
+
+    fn public(text: &str) -> Public {
+        let noon: jiff::Timestamp = "2026-03-01T12:30:15Z".parse().expect("a time");
+        Public::new(text, noon, noon)
+    }
+
+    fn gone(values: &[(&str, Class)]) -> Differences {
+        let mut differences = Differences::default();
+        for (text, class) in values {
+            let raw = text.as_bytes().to_vec();
+            differences.gone.insert(Gone { raw, text: None, class: *class }, Tag(0x0010, 0x0010));
+        }
+        differences
+    }
+
+    fn texts(withheld: &Withheld) -> Vec<String> {
+        withheld.values.iter().filter_map(|v| v.text.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_no_sign_of_anybody_is_not_searched() {
+        let mut differences = gone(&[
+            ("1.2.840.10008.5.1.4.1.1.2", Class::Uid),
+            ("Anonymous", Class::Name),
+            ("00000000", Class::Identifier),
+            ("20260301", Class::Moment),
+            ("133015.25", Class::Moment),
+            ("CHEST", Class::Text),
+            ("Lung", Class::Text),
+            ("1500", Class::Identifier),
+            ("REMOVED", Class::Text),
+            ("M", Class::Text),
+            ("MAKER", Class::Name),
+            ("Radiology", Class::Text),
+        ]);
+        differences.kept.insert(b"CT CHEST, MAKER".to_vec());
+        differences.written.insert(b"REMOVED".to_vec());
+        let withheld = Withheld::of(&differences, &BTreeSet::new(), &public("stage Lung width 1500"));
+        // A name stays a name wherever else it stands.
+        let mut left = texts(&withheld);
+        left.sort();
+        assert_eq!(left, ["MAKER", "Radiology"]);
+        let figures = withheld.figures();
+        assert_eq!((figures.searched, figures.as_tokens, figures.by_comparison, figures.exempt), (1, 1, 1, 9));
+    }
+
+    #[test]
+    fn twelve_characters_are_searched_though_the_pipeline_says_them() {
+        let differences = gone(&[("Canaryxabcde", Class::Text), ("Canarylabcde", Class::Identifier)]);
+        let withheld = Withheld::of(&differences, &BTreeSet::new(), &public("name = \"Canaryxabcde Canarylabcde\""));
+        assert_eq!(withheld.values().len(), 2);
+    }
+
+    #[test]
+    fn names_of_files_count_where_they_tell_something() {
+        for name in ["Mueller_Hans", "Vgr7777_Hnk", "patient-20031234", "1977123456.dcm", "HERZBILD"] {
+            assert!(telling(name).is_some(), "{name}");
+        }
+        for name in [
+            "dicom",
+            "IM0001",
+            "IM000123.dcm",
+            "slice_0001.dcm",
+            "series-12",
+            "ct",
+            "000123.dcm",
+            "images",
+            "Patient-0001",
+            "I.123",
+        ] {
+            assert!(telling(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_goes_through_the_pipe_comes_back_and_is_bounded() {
+        let mut differences =
+            gone(&[("Miller^Ann", Class::Name), ("K\u{fc}hn^Ida", Class::Name), ("20040119", Class::Moment)]);
+        for i in 0..1000 {
+            let raw = format!("1.2.3.4.5.{i}").into_bytes();
+            differences.gone.insert(Gone { raw, text: None, class: Class::Uid }, Tag(8, 0x18));
+        }
+        let withheld = Withheld::of(&differences, &BTreeSet::from(["Mueller_Hans".to_owned()]), &public(""));
+        let back = Withheld::unpacked(&withheld.packed()).expect("its own");
+        assert_eq!(back.values.len(), HANDED_OVER);
+        for text in ["Miller^Ann", "Miller", "K\u{fc}hn^Ida", "20040119", "Mueller_Hans"] {
+            let value = back.values.iter().find(|v| v.text.as_deref() == Some(text));
+            let before = withheld.values.iter().find(|v| v.text.as_deref() == Some(text));
+            let (value, before) = (value.expect(text), before.expect(text));
+            assert!(value.reach == before.reach && value.origin() == before.origin(), "{text}");
+        }
+        assert!(Withheld::unpacked("00ff").is_none() && Withheld::unpacked("not hex").is_none());
+    }
+}

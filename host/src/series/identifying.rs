@@ -1,0 +1,350 @@
+//! [`Differences`]: which values of arriving data sets are gone from those that left, and how much each says of a person.
+//!
+//! A value that stands at the same place unchanged was kept by rule. Every other text-like value that arrived was taken away,
+//! so it may identify: names, numbers, UIDs, dates, words, printable bytes of unknown kind, at every depth. Nothing here
+//! asks a de-identifier what it did; only the bytes before and after count.
+//!
+//! What is collected are patients' identities. None of these types can be printed or serialised.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
+
+use super::elements::{Element, each_element};
+use super::guard::Encoding;
+
+/// What kind of thing a value is; decides how it is searched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A person's name.
+    Name,
+    /// A number of a patient, a visit or an order.
+    Identifier,
+    /// A UID.
+    Uid,
+    /// A date, a time, or both.
+    Moment,
+    /// Any other text.
+    Text,
+    /// A word out of a text.
+    Word,
+}
+
+impl Class {
+    /// Whether a value of this class names a person or a record by itself, whatever else repeats it.
+    pub fn direct(self) -> bool {
+        matches!(self, Class::Name | Class::Identifier | Class::Uid)
+    }
+}
+
+/// Attributes whose values number a person, a visit or an order.
+const NUMBERS: [Tag; 14] = [
+    tags::ACCESSION_NUMBER,
+    tags::PATIENT_ID,
+    Tag(0x0010, 0x1000), // Other Patient IDs (retired)
+    tags::PATIENT_TELEPHONE_NUMBERS,
+    Tag(0x0010, 0x1090), // Medical Record Locator (retired)
+    Tag(0x0010, 0x1050), // Insurance Plan Identification (retired)
+    tags::STUDY_ID,
+    tags::ADMISSION_ID,
+    tags::SERVICE_EPISODE_ID,
+    tags::REQUESTED_PROCEDURE_ID,
+    tags::SCHEDULED_PROCEDURE_STEP_ID,
+    tags::PERFORMED_PROCEDURE_STEP_ID,
+    tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
+    tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
+];
+
+/// Numbers of fewer digits occur by chance.
+const DIGITS: usize = 4;
+/// Longer texts are known by their beginning and their end.
+const LONGEST: usize = 64;
+/// What is known of a longer text at each end.
+const END: usize = 48;
+/// Opaque bytes that are text throughout are taken for text up to this length.
+const OPAQUE: usize = 4096;
+
+/// A value that is gone, as it stood in the file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gone {
+    /// As in the file, without padding.
+    pub raw: Vec<u8>,
+    /// The same in UTF-8, where the file's character set makes it another.
+    pub text: Option<String>,
+    /// What it is.
+    pub class: Class,
+}
+
+/// What one or more pairs of data sets differ in.
+#[derive(Default)]
+pub struct Differences {
+    /// Values that are gone, and the attribute of the first that had it.
+    pub gone: BTreeMap<Gone, Tag>,
+    /// Values that stayed where they were.
+    pub kept: HashSet<Vec<u8>>,
+    /// Values that stand where others or none had stood.
+    pub written: HashSet<Vec<u8>>,
+    /// Attributes that name or number somebody and stand unchanged, with the value.
+    pub unchanged: BTreeSet<(Tag, Vec<u8>)>,
+}
+
+/// What the walk over a data set gives.
+type Values<'b> = HashMap<(Vec<u32>, Tag), (VR, &'b [u8])>;
+
+const EDGE: Encoding = Encoding { explicit: true, big_endian: false };
+
+fn values(bytes: &[u8]) -> Option<Values<'_>> {
+    let mut all = Values::new();
+    let whole = each_element(bytes, EDGE, &mut |e: Element| {
+        all.insert((e.path.to_vec(), e.tag), (e.vr, e.value));
+    });
+    whole.then_some(all)
+}
+
+impl Differences {
+    /// Compares one data set that arrived with the one that left in its place (empty: left out), both Explicit VR Little
+    /// Endian. `None` if one of them cannot be read.
+    pub fn note(&mut self, arrived: &[u8], left: &[u8]) -> Option<()> {
+        let (arrived, left) = (values(arrived)?, values(left)?);
+        let charset = Charset::of(&arrived);
+        for ((path, tag), (vr, value)) in &arrived {
+            let Some(texts) = parts(*tag, *vr, value) else { continue };
+            let there = left.get(&(path.clone(), *tag));
+            let stays: Vec<&[u8]> = there.and_then(|(vr, v)| parts(*tag, *vr, v)).unwrap_or_default();
+            for part in texts {
+                if stays.contains(&part) {
+                    if *vr == VR::PN || NUMBERS.contains(tag) {
+                        self.unchanged.insert((*tag, part.to_vec()));
+                    }
+                    self.kept.insert(part.to_vec());
+                } else {
+                    self.add(*tag, *vr, part, &charset);
+                }
+            }
+        }
+        for ((path, tag), (vr, value)) in &left {
+            let before = arrived.get(&(path.clone(), *tag));
+            let before = before.and_then(|(vr, v)| parts(*tag, *vr, v)).unwrap_or_default();
+            let new = parts(*tag, *vr, value).unwrap_or_default();
+            self.written.extend(new.into_iter().filter(|part| !before.contains(part)).map(<[u8]>::to_vec));
+        }
+        Some(())
+    }
+
+    /// Takes every direct identifier of a data set of which nothing left.
+    pub fn note_lost(&mut self, arrived: &[u8]) {
+        let Some(arrived) = values(arrived) else { return };
+        let charset = Charset::of(&arrived);
+        for ((_, tag), (vr, value)) in &arrived {
+            let texts = parts(*tag, *vr, value).unwrap_or_default();
+            for part in texts.into_iter().filter(|part| class(*tag, *vr, part).direct()) {
+                self.add(*tag, *vr, part, &charset);
+            }
+        }
+    }
+
+    /// Joins what was found elsewhere.
+    pub fn join(&mut self, other: Differences) {
+        self.gone.extend(other.gone);
+        self.kept.extend(other.kept);
+        self.written.extend(other.written);
+        self.unchanged.extend(other.unchanged);
+    }
+
+    fn add(&mut self, tag: Tag, vr: VR, part: &[u8], charset: &Charset) {
+        let class = class(tag, vr, part);
+        // The groups of a name (alphabetic, ideographic, phonetic) are names of their own.
+        let groups: Vec<&[u8]> = match class {
+            Class::Name => part.split(|&b| b == b'=').collect(),
+            _ => vec![part],
+        };
+        for group in groups {
+            for piece in ends(group) {
+                let raw = trimmed(piece);
+                if !raw.is_empty() {
+                    let gone = Gone { raw: raw.to_vec(), text: charset.decoded(raw), class };
+                    self.gone.entry(gone).or_insert(tag);
+                }
+            }
+        }
+    }
+}
+
+/// The character set of a data set.
+struct Charset(Option<SpecificCharacterSet>);
+
+impl Charset {
+    fn of(values: &Values) -> Charset {
+        let code = values.get(&(Vec::new(), tags::SPECIFIC_CHARACTER_SET)).map(|(_, v)| *v).unwrap_or_default();
+        let first = code.split(|&b| b == b'\\').map(trimmed).find(|c| !c.is_empty());
+        Charset(first.and_then(|c| std::str::from_utf8(c).ok()).and_then(SpecificCharacterSet::from_code))
+    }
+
+    /// In UTF-8, where that differs from the bytes and the character set can tell.
+    fn decoded(&self, raw: &[u8]) -> Option<String> {
+        if raw.is_ascii() && !raw.contains(&0x1b) {
+            return None;
+        }
+        let text = self.0.as_ref()?.decode(raw).ok()?;
+        let text = text.trim().to_owned();
+        (text.as_bytes() != raw && !text.is_empty()).then_some(text)
+    }
+}
+
+/// A whole text, or the ends of a long one.
+fn ends(value: &[u8]) -> Vec<&[u8]> {
+    match value.len() {
+        0..=LONGEST => vec![value],
+        len => vec![&value[..END], &value[len - END..]],
+    }
+}
+
+/// Without the padding at both ends.
+pub fn trimmed(value: &[u8]) -> &[u8] {
+    let padding = |b: &u8| matches!(b, 0 | b' ' | b'\t' | b'\r' | b'\n');
+    let start = value.iter().position(|b| !padding(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !padding(b)).map_or(start, |e| e + 1);
+    &value[start..end]
+}
+
+/// The texts of a value; `None` where it holds none. The character set itself is no text.
+fn parts(tag: Tag, vr: VR, value: &[u8]) -> Option<Vec<&[u8]>> {
+    if tag == tags::SPECIFIC_CHARACTER_SET {
+        return None;
+    }
+    let several = match vr {
+        VR::AE
+        | VR::AS
+        | VR::CS
+        | VR::DA
+        | VR::DS
+        | VR::DT
+        | VR::IS
+        | VR::LO
+        | VR::PN
+        | VR::SH
+        | VR::TM
+        | VR::UC
+        | VR::UI => true,
+        VR::LT | VR::ST | VR::UR | VR::UT => false,
+        VR::UN | VR::OB => {
+            let text = trimmed(value);
+            let printable =
+                std::str::from_utf8(text).is_ok_and(|t| t.chars().all(|c| !c.is_control() || c.is_whitespace()));
+            if text.len() < 4 || text.len() > OPAQUE || !printable {
+                return None;
+            }
+            text.contains(&b'\\')
+        }
+        _ => return None,
+    };
+    let list: Vec<&[u8]> = match several {
+        true => value.split(|&b| b == b'\\').map(trimmed).collect(),
+        false => vec![trimmed(value)],
+    };
+    let list: Vec<&[u8]> = list.into_iter().filter(|p| !p.is_empty()).collect();
+    (!list.is_empty()).then_some(list)
+}
+
+fn class(tag: Tag, vr: VR, part: &[u8]) -> Class {
+    match vr {
+        // A maker called like a patient is left in peace: a name has at least two parts.
+        VR::PN if part.split(|b| matches!(b, b'^' | b' ' | b'=')).filter(|p| !p.is_empty()).count() >= 2 => Class::Name,
+        VR::PN if !part.is_ascii() => Class::Name,
+        VR::UI => Class::Uid,
+        VR::DA | VR::DT | VR::TM => Class::Moment,
+        _ if NUMBERS.contains(&tag) && part.iter().filter(|b| b.is_ascii_digit()).count() >= DIGITS => {
+            Class::Identifier
+        }
+        _ => Class::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dicom_core::DataElement;
+    use dicom_core::value::PrimitiveValue;
+    use dicom_object::InMemDicomObject;
+    use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+
+    fn data_set(elements: &[(Tag, VR, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (tag, vr, value) in elements {
+            let long = matches!(vr, VR::UN | VR::OB | VR::UT);
+            let mut value = value.to_vec();
+            if value.len() % 2 == 1 {
+                value.push(b' ');
+            }
+            bytes.extend(tag.group().to_le_bytes());
+            bytes.extend(tag.element().to_le_bytes());
+            bytes.extend(vr.to_bytes());
+            match long {
+                true => bytes.extend([[0, 0].as_slice(), &(value.len() as u32).to_le_bytes()].concat()),
+                false => bytes.extend((value.len() as u16).to_le_bytes()),
+            }
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    fn gone(differences: &Differences) -> Vec<String> {
+        differences.gone.keys().map(|g| String::from_utf8_lossy(&g.raw).into_owned()).collect()
+    }
+
+    #[test]
+    fn what_left_its_place_is_gone_and_what_stayed_is_kept() {
+        let arrived = data_set(&[
+            (tags::IMAGE_TYPE, VR::CS, b"ORIGINAL\\SECRET"),
+            (tags::MANUFACTURER, VR::LO, b"MAKER"),
+            (tags::PATIENT_NAME, VR::PN, b"Miller^Ann=\xe4"),
+            (tags::PATIENT_ID, VR::LO, b"ID-4711"),
+            (Tag(0x0009, 0x1001), VR::UN, b"printable words"),
+            (Tag(0x0009, 0x1002), VR::OB, &[1, 2, 3, 4]),
+        ]);
+        let left = data_set(&[
+            (tags::IMAGE_TYPE, VR::CS, b"ORIGINAL\\OTHER"),
+            (tags::MANUFACTURER, VR::LO, b"MAKER "),
+            (tags::PATIENT_NAME, VR::PN, b"GXYZ"),
+            (tags::PATIENT_ID, VR::LO, b"ID-4711"),
+        ]);
+        let mut differences = Differences::default();
+        differences.note(&arrived, &left).expect("readable");
+        let mut found = gone(&differences);
+        found.sort();
+        assert_eq!(found, ["Miller^Ann", "SECRET", "printable words", "\u{fffd}"]);
+        assert!(differences.kept.contains(b"MAKER".as_slice()) && differences.kept.contains(b"ORIGINAL".as_slice()));
+        assert!(differences.written.contains(b"GXYZ".as_slice()) && differences.written.contains(b"OTHER".as_slice()));
+        let unchanged: Vec<_> = differences.unchanged.iter().map(|(tag, _)| *tag).collect();
+        assert_eq!(unchanged, [tags::PATIENT_ID]);
+        assert!(differences.note(&arrived[..arrived.len() - 3], &left).is_none());
+    }
+
+    #[test]
+    fn a_value_of_another_character_set_is_known_both_ways() {
+        let object = InMemDicomObject::from_element_iter([
+            DataElement::new(tags::SPECIFIC_CHARACTER_SET, VR::CS, PrimitiveValue::from("ISO_IR 100")),
+            DataElement::new(tags::INSTITUTION_NAME, VR::LO, PrimitiveValue::from("Klinik Süd")),
+        ]);
+        let mut arrived = Vec::new();
+        object.write_dataset_with_ts(&mut arrived, &EXPLICIT_VR_LITTLE_ENDIAN.erased()).unwrap();
+        let mut differences = Differences::default();
+        differences.note(&arrived, &[]).expect("readable");
+        let only = differences.gone.keys().next().expect("one value");
+        assert_eq!((only.raw.as_slice(), only.text.as_deref()), (b"Klinik S\xfcd".as_slice(), Some("Klinik Süd")));
+    }
+
+    #[test]
+    fn of_a_data_set_that_never_left_the_direct_identifiers_are_known() {
+        let arrived = data_set(&[
+            (tags::MODALITY, VR::CS, b"CT"),
+            (tags::PATIENT_NAME, VR::PN, b"Miller^Ann"),
+            (tags::PATIENT_ID, VR::LO, b"4711"),
+        ]);
+        let mut differences = Differences::default();
+        differences.note_lost(&arrived);
+        assert_eq!(gone(&differences), ["Miller^Ann", "4711"]);
+    }
+}
