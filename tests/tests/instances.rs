@@ -105,8 +105,9 @@ fn damaged_and_contradicting_instances_are_refused_by_name_and_nothing_of_them_i
     walk(&vue, &mut |path| files.push(path.to_owned()));
     files.sort();
     let whole = std::fs::read(&files[0]).unwrap();
-    std::fs::write(vue.join("short"), &whole[..whole.len() - 100]).unwrap();
-    std::fs::write(vue.join("short again"), &whole[..whole.len() - 100]).unwrap();
+    // Cut within its header, so that nobody can tell whose it is; twice.
+    std::fs::write(vue.join("short"), &whole[..700]).unwrap();
+    std::fs::write(vue.join("short again"), &whole[..700]).unwrap();
     std::fs::write(vue.join("copy"), &whole).unwrap();
     std::fs::write(vue.join("notes.txt"), "not an image").unwrap();
     let report = bench.run("out", 1);
@@ -116,6 +117,13 @@ fn damaged_and_contradicting_instances_are_refused_by_name_and_nothing_of_them_i
     };
     assert_eq!((code("done"), code("quarantined")), (vec![""], vec!["truncated"]));
     assert_eq!(objects(&bench.path("out")).len(), 16);
+
+    // Cut within its pixels: its study is not whole any more.
+    std::fs::write(&files[1], &std::fs::read(&files[1]).unwrap()[..whole.len() - 100]).unwrap();
+    let report = bench.run("cut", 1);
+    assert!(report["cases"].as_array().unwrap().iter().all(|c| c["code"] == "truncated"), "{report}");
+    assert_eq!(objects(&bench.path("cut")).len(), 0);
+    std::fs::remove_file(&files[1]).unwrap();
 
     // Another content under an identifier that is taken: the study is refused as a whole.
     let mut other = open_file(&files[0]).unwrap();

@@ -2,25 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::tags;
 use gantry_plugin::{Call, CaseStage, Error, Inputs, Outputs, Result};
 use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::services::{Source, ask, refuse};
-use crate::series::instance::{self, Instance, Outgoing};
-use crate::series::{Fault, InstanceRecord, marks};
+use crate::series::blank::{self, BlankDescription, Pixels, Rectangle};
+use crate::series::guard::PixelSpan;
+use crate::series::instance::{self, Instance, Outgoing, PixelGroup};
+use crate::series::{Fault, InstanceRecord, marks, text_like};
+
+/// Places that are named in a warning.
+const PLACES: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Params {}
+struct Params {
+    detect_text: bool,
+}
 
-struct InstanceWrite;
+struct InstanceWrite {
+    params: Params,
+}
+
+/// The record `gantry.blank-regions/1`: what is to be blanked, by index of the instance.
+#[derive(Default, Deserialize)]
+struct BlankRegions {
+    instances: BTreeMap<usize, Vec<[usize; 4]>>,
+}
 
 impl CaseStage for InstanceWrite {
     type Params = Params;
 
-    fn create(_: Params) -> Result<Self> {
-        Ok(InstanceWrite)
+    fn create(params: Params) -> Result<Self> {
+        Ok(InstanceWrite { params })
     }
 
     fn process(&mut self, call: &Call, inputs: &Inputs, _: &mut Outputs) -> Result<()> {
@@ -32,6 +49,12 @@ impl CaseStage for InstanceWrite {
             let text = format!("{} data sets for {} instances that were read", data_sets.len(), records.len());
             return Err(Error::internal(text));
         }
+        let blank = inputs.json("blank")?.map(serde_json::from_str::<BlankRegions>).transpose();
+        let blank = blank.map_err(|_| Error::internal("the regions to blank are not of the form they should have"))?;
+        let blank = blank.unwrap_or_default();
+        if let Some(stray) = blank.instances.keys().find(|&&i| i >= records.len()) {
+            return Err(Error::internal(format!("regions to blank in instance {stray} of {}", records.len())));
+        }
         // An instance that was left out on the way has no data set.
         let all: Vec<usize> = (0..records.len()).filter(|&i| !data_sets[i].is_empty()).collect();
         let read = |&i: &usize| outgoing(&records[i], mapped.get(i), data_sets[i]);
@@ -39,10 +62,76 @@ impl CaseStage for InstanceWrite {
         let names = names(&outgoing).map_err(refuse)?;
         let written = all.par_iter().zip(&outgoing).zip(&names).map(|((&i, outgoing), name)| {
             call.go_on()?;
-            call.emit("file", name, &file(&records[i], outgoing).map_err(refuse)?)
+            let regions = blank.instances.get(&i).map(Vec::as_slice).unwrap_or_default();
+            let (bytes, text) = self.file(&records[i], outgoing, regions).map_err(refuse)?;
+            if let Some(text) = text {
+                call.warn("text-like-pixels", &text);
+            }
+            call.emit("file", name, &bytes)
         });
         written.collect::<Result<()>>()
     }
+}
+
+impl InstanceWrite {
+    /// The file of one instance, and where its pixels look like text.
+    fn file(
+        &self,
+        record: &InstanceRecord,
+        outgoing: &Outgoing,
+        regions: &[[usize; 4]],
+    ) -> std::result::Result<(Vec<u8>, Option<String>), Fault> {
+        let at = |f: Fault| f.at(format_args!("#{}", record.input));
+        let bytes = instance::read(record, true)?;
+        let source = Instance::open(bytes.as_slice()).map_err(at)?;
+        let came = source.header().map_err(at)?;
+        let mut changed = marks::lost(&came, &outgoing.header);
+        let outline = source.outline();
+        let shown = !matches!(outline.pixels, PixelSpan::Absent | PixelSpan::Float);
+        let mut pixels = source.pixel_group().map_err(at)?;
+        let mut text = None;
+        if !regions.is_empty() || (self.params.detect_text && shown) {
+            let description = BlankDescription::of(&came).map_err(at)?;
+            let pixel_data = Pixels::of(outline, &description).map_err(at)?;
+            let rectangles: Vec<Rectangle> =
+                regions.iter().map(|&[x, y, width, height]| Rectangle { x, y, width, height }).collect();
+            let blanked = blank::blank(&description, pixel_data, &rectangles).map_err(at)?;
+            if self.params.detect_text {
+                text = places(record, &blanked);
+            }
+            if !regions.is_empty() {
+                changed.extend(blanked.changed);
+                changed.push(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("NO")));
+                pixels = PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated);
+            }
+        }
+        if changed.is_empty() {
+            return Ok((outgoing.file(&pixels).map_err(at)?, text));
+        }
+        let data_set = instance::with_elements(outgoing.data_set, changed).map_err(at)?;
+        let file = Outgoing::read(&data_set).and_then(|outgoing| outgoing.file(&pixels)).map_err(at)?;
+        Ok((file, text))
+    }
+}
+
+/// In words, where the pixels that are written look like text; `None` where they do not.
+fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<String> {
+    let d = &blanked.description;
+    let frames = (0..d.frames).flat_map(|frame| {
+        let found = text_like::text_like(&blank::grey(d, &blanked.bytes, frame), d.rows, d.columns);
+        found.into_iter().map(move |text| (frame, text.rectangle))
+    });
+    let all: Vec<(usize, Rectangle)> = frames.collect();
+    if all.is_empty() {
+        return None;
+    }
+    let some = all.iter().take(PLACES).map(|(frame, r)| {
+        let frame = if d.frames > 1 { format!("frame {}: ", frame + 1) } else { String::new() };
+        format!("{frame}x {} y {}, {} x {}", r.x, r.y, r.width, r.height)
+    });
+    let more = if all.len() > PLACES { format!(" and {} more", all.len() - PLACES) } else { String::new() };
+    let input = record.input;
+    Some(format!("#{input}: pixels look like text at {}{more}", some.collect::<Vec<_>>().join("; ")))
 }
 
 /// Reads an arriving data set and makes sure that it is the one of this instance: an anonymizer may keep a SOP Instance UID
@@ -59,19 +148,6 @@ fn outgoing<'a>(
         return Err(Fault::new("other-instance", text));
     }
     Ok(outgoing)
-}
-
-fn file(record: &InstanceRecord, outgoing: &Outgoing) -> std::result::Result<Vec<u8>, Fault> {
-    let at = |f: Fault| f.at(format_args!("#{}", record.input));
-    let bytes = instance::read(record, true)?;
-    let source = Instance::open(bytes.as_slice()).map_err(at)?;
-    let lost = marks::lost(&source.header().map_err(at)?, &outgoing.header);
-    let pixels = source.pixel_group().map_err(at)?;
-    if lost.is_empty() {
-        return outgoing.file(&pixels).map_err(at);
-    }
-    let marked = instance::with_elements(outgoing.data_set, lost).map_err(at)?;
-    Outgoing::read(&marked).and_then(|outgoing| outgoing.file(&pixels)).map_err(at)
 }
 
 /// A name for each instance: modality, number of its series in the case, number of the instance in its series.

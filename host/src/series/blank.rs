@@ -364,6 +364,8 @@ impl<'a> Pixels<'a> {
 /// Pixel data after blanking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blanked {
+    /// How they are stored now.
+    pub description: BlankDescription,
     /// Uncompressed, little endian, of even length.
     pub bytes: Vec<u8>,
     /// Elements to put into the data set in place of those there: none for pixel data that were not compressed.
@@ -392,7 +394,7 @@ pub fn blank(description: &BlankDescription, pixels: Pixels<'_>, rectangles: &[R
         bytes.push(0);
     }
     let changed = compressed.map(|syntax| changes(description, &stored, &syntax)).unwrap_or_default();
-    Ok(Blanked { bytes, changed })
+    Ok(Blanked { description: stored, bytes, changed })
 }
 
 /// What the data set must say after decoding.

@@ -502,10 +502,8 @@ impl<'a> Walk<'a> {
         let Some(vr) = VR::from_binary([raw[0], raw[1]]) else {
             return Err(Fault::new(
                 "bad-vr",
-                format!(
-                    "element {tag} at byte {at} has no known value representation (bytes {:02x} {:02x})",
-                    raw[0], raw[1]
-                ),
+                // What stands there may be a piece of a value.
+                format!("element {tag} at byte {at} has no known value representation"),
             ));
         };
         if is_short(vr) {

@@ -27,6 +27,21 @@ pub struct PixelGroup<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
+impl PixelGroup<'_> {
+    /// Uncompressed little endian pixel data of even length.
+    pub fn native(pixels: &[u8], bits_allocated: u32) -> PixelGroup<'static> {
+        let vr = if bits_allocated > 8 { VR::OW } else { VR::OB };
+        let mut bytes = Vec::with_capacity(pixels.len() + 12);
+        bytes.extend_from_slice(&[0xE0, 0x7F, 0x10, 0x00]);
+        bytes.extend_from_slice(&vr.to_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        // The blanked pixel data were measured to fit an element.
+        bytes.extend_from_slice(&(pixels.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(pixels);
+        PixelGroup { transfer_syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), bytes: Cow::Owned(bytes) }
+    }
+}
+
 impl<'a> Instance<'a> {
     /// Walks a file's bytes.
     ///
@@ -123,7 +138,12 @@ impl<'a> Instance<'a> {
         let bytes = match (outline.encoding.explicit, outline.encoding.big_endian) {
             _ if group.is_empty() => Cow::Borrowed(group),
             (true, false) => Cow::Borrowed(group),
-            (explicit, big_endian) => Cow::Owned(little_endian_elements(group, explicit, big_endian)?),
+            (explicit, big_endian) => {
+                // Samples of 32 bits lie in one piece, though OW is a string of 16-bit words.
+                let bits = if big_endian { header::integer(&self.header()?, tags::BITS_ALLOCATED) } else { None };
+                let words = if bits == Some(32) { 4 } else { 2 };
+                Cow::Owned(little_endian_elements(group, explicit, big_endian, words)?)
+            }
         };
         Ok(PixelGroup { transfer_syntax: syntax.to_owned(), bytes })
     }
@@ -138,7 +158,7 @@ fn without_length(group: &[u8]) -> &[u8] {
 }
 
 /// Rewrites native elements of group 7FE0 as Explicit VR Little Endian.
-fn little_endian_elements(mut group: &[u8], explicit: bool, big_endian: bool) -> Result<Vec<u8>, Fault> {
+fn little_endian_elements(mut group: &[u8], explicit: bool, big_endian: bool, words: usize) -> Result<Vec<u8>, Fault> {
     let lost = || Fault::new("bad-structure", "the elements of the pixel data do not fit each other");
     let u16 = |b: [u8; 2]| if big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) };
     let u32 = |b: [u8; 4]| if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) };
@@ -164,7 +184,7 @@ fn little_endian_elements(mut group: &[u8], explicit: bool, big_endian: bool) ->
         out.extend_from_slice(value);
         let word = match vr {
             VR::OB | VR::UN => 1,
-            VR::OW => 2,
+            VR::OW => words,
             VR::OF | VR::OL => 4,
             VR::OD | VR::OV => 8,
             _ => return Err(Fault::new("big-endian-pixels", format!("element {tag} has no VR of pixel data"))),

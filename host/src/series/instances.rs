@@ -19,8 +19,10 @@ pub(crate) struct ScannedInstance {
     pub input: usize,
     pub sha256: String,
     pub transfer_syntax: String,
-    /// What its header says; `Err`: why it cannot be passed on.
+    /// What its header says; `Err`: why it cannot be told whose it is.
     pub facts: Result<InstanceFacts, Fault>,
+    /// Damage behind the header: the study that it belongs to is not whole.
+    pub damage: Option<Fault>,
 }
 
 /// Whose an instance is, and its place in the study.
@@ -65,7 +67,7 @@ impl InstanceFacts {
     }
 }
 
-/// Groups instances by patient and study. Within a study they are ordered by Series Number, series, Instance Number and
+/// Groups instances by patient and study; a damaged one, as long as its header tells whose it is, spoils its study. Within a study they are ordered by Series Number, series, Instance Number and
 /// instance, so that nothing depends on the names of files. Equal copies of a file are passed over; what cannot be passed
 /// on becomes a record of its own, with its fault.
 pub(crate) fn group(found: Vec<ScannedInstance>, skipped: &mut Vec<Skipped>) -> Vec<SeriesRecord> {
@@ -102,6 +104,7 @@ pub(crate) fn group(found: Vec<ScannedInstance>, skipped: &mut Vec<Skipped>) -> 
         let mut kept: Vec<(InstanceFacts, ScannedInstance)> = Vec::with_capacity(instances.len());
         let mut known: BTreeMap<String, (String, usize)> = BTreeMap::new();
         for (facts, instance) in instances {
+            faults.extend(instance.damage.clone().map(|fault| fault.at(format_args!("#{}", instance.input))));
             match known.get(&facts.sop_instance) {
                 None => {
                     known.insert(facts.sop_instance.clone(), (instance.sha256.clone(), instance.input));
@@ -176,7 +179,8 @@ mod tests {
     fn instance(input: usize, facts: Result<InstanceFacts, Fault>) -> ScannedInstance {
         let path = PathBuf::from(format!("/in/{input}"));
         let sha256 = format!("{:064}", input);
-        ScannedInstance { path, folder_parts: vec![], input, sha256, transfer_syntax: String::new(), facts }
+        let transfer_syntax = String::new();
+        ScannedInstance { path, folder_parts: vec![], input, sha256, transfer_syntax, facts, damage: None }
     }
 
     fn facts(study: &str, series_number: i32, number: i32, sop_instance: &str) -> Result<InstanceFacts, Fault> {
@@ -205,6 +209,11 @@ mod tests {
         assert_eq!(records.iter().map(inputs).collect::<Vec<_>>(), [vec![4], vec![2, 1, 0], vec![3]]);
         assert_eq!(records[0].faults[0].text, "#4: the file ends early");
         assert!(records[1].faults.is_empty() && skipped.is_empty());
+
+        let mut cut = instance(5, facts("1.3", 1, 2, "1.3.1.2"));
+        cut.damage = Some(Fault::new("truncated", "the file ends early"));
+        let records = group(vec![instance(3, facts("1.3", 1, 1, "1.3.1.1")), cut], &mut skipped);
+        assert_eq!((records.len(), records[0].faults[0].text.as_str()), (1, "#5: the file ends early"));
     }
 
     #[test]

@@ -251,16 +251,25 @@ fn hash_file(path: &Path) -> Result<String, Fault> {
 /// is refused by name.
 fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8]) -> Found {
     let skip = |code, text| Found::Skipped { fault: Fault::new(code, text), damaged: false };
+    let facts_of = |outline: &guard::Outline| header::parse(outline).and_then(|header| InstanceFacts::of(&header));
+    let mut damage = None;
     let (transfer_syntax, facts) = match guard::walk(bytes) {
         Ok(None) => return skip("not-dicom", "neither DICOM nor NIfTI"),
         Ok(Some(outline)) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
             return skip("dicomdir", "a DICOMDIR: an index of names that are not kept");
         }
         Ok(Some(outline)) => {
-            let facts = header::parse(&outline).and_then(|header| InstanceFacts::of(&header));
+            let facts = facts_of(&outline);
             (outline.transfer_syntax, facts)
         }
-        Err(fault) => (String::new(), Err(fault)),
+        Err(fault) => match guard::walk_header(bytes) {
+            Ok(Some(outline)) if outline.header.end < outline.data.len() => {
+                damage = Some(fault);
+                let facts = facts_of(&outline);
+                (outline.transfer_syntax, facts)
+            }
+            _ => (String::new(), Err(fault)),
+        },
     };
     Found::Instance(Box::new(ScannedInstance {
         path: candidate.path.clone(),
@@ -269,6 +278,7 @@ fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8]) -> Found 
         sha256: input::sha256(bytes),
         transfer_syntax,
         facts,
+        damage,
     }))
 }
 
