@@ -21,7 +21,8 @@ fn pseudonyms(key: &str, request: &str) -> Result<String, Failure> {
     let list = |name: &str| request[name].as_array().cloned().unwrap_or_default();
     let uids: Vec<_> = list("uids").iter().map(|u| format!("2.25.{}", number(&u.to_string()))).collect();
     let ids: Vec<_> = list("ids").iter().map(|i| format!("G{:015X}", number(&i.to_string()) >> 68)).collect();
-    Ok(json!({"uids": uids, "ids": ids}).to_string())
+    let days: Vec<_> = list("date_offsets").iter().map(|p| -1 - (number(&p.to_string()) % 3652) as i64).collect();
+    Ok(json!({"uids": uids, "ids": ids, "date_offset_days": days}).to_string())
 }
 
 fn main() -> Result<(), Failure> {

@@ -1,19 +1,26 @@
 //! [`Audit`]: what was done, in counts and attribute tags, never in values. Record schema `gantry.deid-audit/1`.
 
-use crate::profile::{MethodCode, Profile, Reason};
+use crate::options::Choice;
+use crate::profile::{Profile, Reason, Rule, Verdict};
+use crate::table::Actions;
+use crate::tag_map::FastHash;
 use dicom_core::Tag;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The record's schema.
 pub const SCHEMA: &str = "gantry.deid-audit/1";
 
-/// How an attribute that stayed was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+/// What happened to an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Stayed as it was; of a sequence, that it stayed.
+    Kept,
+    /// Taken out.
+    Removed,
     /// Value now of zero length.
     Emptied,
-    /// A label that the table lets stay, emptied because it repeated a name or number of the patient.
+    /// A label that may stay, emptied because it repeated a name or number of the patient.
     EmptiedEcho,
     /// Value replaced by a dummy.
     Dummied,
@@ -21,77 +28,110 @@ pub enum Change {
     MappedUids,
     /// Identifier replaced by a pseudonym.
     Pseudonymised,
+    /// Date moved by the patient's offset.
+    Shifted,
+    /// Text of which only harmless words stayed.
+    CleanedText,
+    /// Age above 89 replaced by 90.
+    CappedAge,
+    /// Value replaced by the site's constant.
+    Constant,
+}
+
+/// One kind of thing that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    /// The attribute.
+    pub tag: Tag,
+    /// What happened to it.
+    pub action: Action,
+    /// By which rule.
+    pub rule: Rule,
+    /// By which option, if one decided.
+    pub option: Option<Choice>,
 }
 
 /// Counts over one data set, or over all of a case ([`Audit::add`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Data sets seen.
+    /// Data sets cleaned.
     pub datasets: u64,
+    /// What happened, and how often. Private attributes that went are only counted in `removed`.
+    pub entries: HashMap<Entry, u64, FastHash>,
     /// Attributes removed, by reason.
     pub removed: BTreeMap<Reason, u64>,
-    /// Changed attributes, by tag and kind.
-    pub changed: BTreeMap<(Tag, Change), u64>,
-    /// Public attributes removed, by tag. Private tags are only counted.
-    pub removed_tags: BTreeMap<Tag, u64>,
     /// Direct identifiers (names, numbers) for which kept labels were searched.
     pub searched: u64,
-    /// Attributes kept as they were, at every level.
-    pub kept: u64,
+    /// Instances left out, by the code of their refusal.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Instances of which pixels are blanked.
+    pub blanked: u64,
 }
 
 impl Audit {
     /// Notes a removal.
-    pub fn removed(&mut self, tag: Tag, reason: Reason) {
+    pub fn removed(&mut self, tag: Tag, reason: Reason, verdict: Verdict) {
         *self.removed.entry(reason).or_default() += 1;
         if reason != Reason::Private {
-            *self.removed_tags.entry(tag).or_default() += 1;
+            self.note(tag, Action::Removed, verdict);
         }
     }
 
-    /// Notes a change.
-    pub fn changed(&mut self, tag: Tag, change: Change) {
-        *self.changed.entry((tag, change)).or_default() += 1;
+    /// Notes anything else.
+    pub fn note(&mut self, tag: Tag, action: Action, verdict: Verdict) {
+        *self.entries.entry(Entry { tag, action, rule: verdict.rule, option: verdict.option }).or_default() += 1;
+    }
+
+    /// Attributes kept as they were, at every level.
+    pub fn kept(&self) -> u64 {
+        self.entries.iter().filter(|(entry, _)| entry.action == Action::Kept).map(|(_, n)| n).sum()
     }
 
     /// Adds the counts of another data set.
     pub fn add(&mut self, other: &Self) {
         self.datasets += other.datasets;
-        self.kept += other.kept;
         self.searched += other.searched;
+        self.blanked += other.blanked;
+        for (entry, n) in &other.entries {
+            *self.entries.entry(*entry).or_default() += n;
+        }
         for (reason, n) in &other.removed {
             *self.removed.entry(*reason).or_default() += n;
         }
-        for (key, n) in &other.changed {
-            *self.changed.entry(*key).or_default() += n;
-        }
-        for (tag, n) in &other.removed_tags {
-            *self.removed_tags.entry(*tag).or_default() += n;
+        for (code, n) in &other.refused {
+            *self.refused.entry(code).or_default() += n;
         }
     }
 
     /// The record.
     pub fn to_json(&self, profile: &Profile) -> Value {
-        let code = |c: &MethodCode| json!({"value": c.value, "scheme": "DCM", "meaning": c.meaning});
+        let code = |(value, meaning): (&str, &str)| json!({"value": value, "scheme": "DCM", "meaning": meaning});
         let removed: BTreeMap<&str, u64> = self.removed.iter().map(|(r, n)| (reason_name(*r), *n)).collect();
-        let mut attributes: Vec<Value> = self
-            .removed_tags
-            .iter()
-            .map(|(tag, n)| json!({"tag": tag.to_string(), "action": "removed", "count": n}))
+        let mut entries: Vec<(&Entry, &u64)> = self.entries.iter().collect();
+        entries.sort();
+        let attributes: Vec<Value> = entries
+            .into_iter()
+            .map(|(entry, n)| {
+                json!({
+                    "tag": entry.tag.to_string(),
+                    "action": action_name(entry.action),
+                    "rule": rule_name(entry.rule),
+                    "option": entry.option.map(Choice::name),
+                    "count": n,
+                })
+            })
             .collect();
-        attributes.extend(
-            self.changed
-                .iter()
-                .map(|((tag, c), n)| json!({"tag": tag.to_string(), "action": change_name(*c), "count": n})),
-        );
         json!({
             "schema": SCHEMA,
             "profile": profile.name,
+            "options": profile.options.iter().map(Choice::name).collect::<Vec<_>>(),
             "edition": profile.table().edition(),
             "method": profile.method(),
-            "codes": profile.codes.iter().map(code).collect::<Vec<_>>(),
+            "codes": profile.codes(self.blanked > 0).map(code).collect::<Vec<_>>(),
             "datasets": self.datasets,
-            "kept": self.kept,
+            "refused": self.refused,
+            "blanked": self.blanked,
+            "kept": self.kept(),
             "searched_identifiers": self.searched,
             "removed": removed,
             "attributes": attributes,
@@ -110,15 +150,39 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Unbounded => "unbounded",
         Reason::Stray => "stray",
         Reason::Hollow => "hollow",
+        Reason::Site => "site",
     }
 }
 
-fn change_name(change: Change) -> &'static str {
-    match change {
-        Change::Emptied => "emptied",
-        Change::EmptiedEcho => "emptied_echo",
-        Change::Dummied => "dummied",
-        Change::MappedUids => "mapped_uids",
-        Change::Pseudonymised => "pseudonymised",
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Kept => "kept",
+        Action::Removed => "removed",
+        Action::Emptied => "emptied",
+        Action::EmptiedEcho => "emptied_echo",
+        Action::Dummied => "dummied",
+        Action::MappedUids => "mapped_uids",
+        Action::Pseudonymised => "pseudonymised",
+        Action::Shifted => "shifted",
+        Action::CleanedText => "cleaned_text",
+        Action::CappedAge => "capped_age",
+        Action::Constant => "constant",
+    }
+}
+
+/// The basic profile's cell of Table E.1-1, or a word.
+fn rule_name(rule: Rule) -> String {
+    let cell = |a: Actions| {
+        let letters = [(a.remove, "X"), (a.empty, "Z"), (a.dummy, "D"), (a.map_uid, "U")];
+        letters.iter().filter(|(set, _)| *set).map(|(_, letter)| *letter).collect::<Vec<_>>().join("/")
+    };
+    match rule {
+        Rule::Table(actions) => cell(actions),
+        Rule::Unlisted => "unlisted".into(),
+        Rule::Private => "private".into(),
+        Rule::Group => "group".into(),
+        Rule::Site => "site".into(),
+        Rule::Content(actions) => format!("content {}", cell(actions)),
+        Rule::UnlistedContent => "content unlisted".into(),
     }
 }

@@ -1,14 +1,16 @@
-//! [`deidentify_case`]: all series of one case together, in two passes.
+//! [`deidentify_case`] and [`deidentify_instances`]: all objects of one case together, in two passes.
 //!
-//! First every identifier of every slice is collected and asked for in one request, then the slices are rewritten: the
-//! same UID gets the same replacement wherever it is referred to, within and across the series.
+//! First every identifier of every object is collected and asked for in one request, then the objects are rewritten: the
+//! same UID gets the same replacement wherever it is referred to, within and across series.
 
 use crate::audit::Audit;
 use crate::dataset;
 use crate::deidentify::deidentify;
+use crate::options::Choice;
+use crate::pixel_rules::Rectangle;
 use crate::profile::Profile;
-use crate::pseudonyms::{self, Wanted};
-use crate::refusal::{self, Refusal};
+use crate::pseudonyms::{self, Pseudonyms, Replacement, Wanted};
+use crate::refusal::{self, Passed, Refusal};
 use dicom_object::InMemDicomObject;
 
 /// The headers of a cleaned case.
@@ -18,6 +20,33 @@ pub struct CleanCase {
     pub series: Vec<Vec<Vec<u8>>>,
     /// Counts over the whole case.
     pub audit: Audit,
+}
+
+/// The objects of a cleaned case.
+#[derive(Debug)]
+pub struct CleanInstances {
+    /// The objects in the order they came; `None` for one that is left out.
+    pub instances: Vec<Option<CleanInstance>>,
+    /// Counts over the whole case.
+    pub audit: Audit,
+}
+
+/// One cleaned object.
+#[derive(Debug)]
+pub struct CleanInstance {
+    /// Its data set.
+    pub bytes: Vec<u8>,
+    /// What of its pixels must be blanked.
+    pub blank: Vec<Rectangle>,
+}
+
+/// What a refused object does to its case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The case is refused.
+    Case,
+    /// The object is left out.
+    Instance,
 }
 
 /// Why a case was not cleaned.
@@ -39,11 +68,11 @@ impl<E> From<Refusal> for CaseError<E> {
     }
 }
 
-/// De-identifies the headers of a case.
+/// De-identifies the headers of an imaging case.
 ///
 /// `series`: for each series its slices' data sets (Explicit VR Little Endian, no file meta, no pixels). `service` takes
-/// a request of `gantry.pseudonym/1` and gives its answer. `go_on` is told (done, total) slices and says whether to
-/// continue.
+/// a request of `gantry.pseudonym/1` and gives its answer. `go_on` is told (done, total) passes over slices and says
+/// whether to continue.
 ///
 /// # Errors
 /// [`CaseError`]; nothing of the case is returned then.
@@ -51,53 +80,146 @@ pub fn deidentify_case<E>(
     series: &[Vec<&[u8]>],
     profile: &Profile,
     service: impl FnOnce(&str) -> Result<String, E>,
-    mut go_on: impl FnMut(u64, u64) -> bool,
+    go_on: impl FnMut(u64, u64) -> bool,
 ) -> Result<CleanCase, CaseError<E>> {
-    let total = 2 * series.iter().map(|slices| slices.len() as u64).sum::<u64>();
-    let (mut done, mut wanted, mut patient) = (0, Wanted::default(), None);
-    let lists_uid = |tag| profile.table().actions(tag).is_some_and(|actions| actions.map_uid);
-    let mut parsed: Vec<Vec<InMemDicomObject>> = Vec::with_capacity(series.len());
-    for (s, slices) in series.iter().enumerate() {
-        let mut headers = Vec::with_capacity(slices.len());
-        for (z, bytes) in slices.iter().enumerate() {
-            let header = dataset::read(bytes).map_err(|r| at(s, z, r))?;
-            refusal::check_pixels(&header).map_err(|r| at(s, z, r))?;
-            pseudonyms::check_instance_uids(&header).map_err(|r| at(s, z, r))?;
-            let whose = pseudonyms::patient(&header);
-            if *patient.get_or_insert_with(|| whose.clone()) != whose {
-                let text = "the patient is not the one of the slices before: a case must hold one patient";
-                return Err(at(s, z, Refusal::new("mixed-patients", text)).into());
-            }
-            wanted.collect(&header, &lists_uid);
-            headers.push(header);
-            done += 1;
-            if !go_on(done, total) {
-                return Err(CaseError::Cancelled);
-            }
-        }
-        parsed.push(headers);
-    }
-    let searched = wanted.searched() as u64;
-    let answer = service(&wanted.request()).map_err(CaseError::Service)?;
-    let map = wanted.answered(&answer).map_err(CaseError::BadAnswer)?;
-    let mut clean =
-        CleanCase { series: Vec::with_capacity(parsed.len()), audit: Audit { searched, ..Audit::default() } };
-    for (s, headers) in parsed.into_iter().enumerate() {
-        let mut slices = Vec::with_capacity(headers.len());
-        for (z, mut header) in headers.into_iter().enumerate() {
-            let audit = deidentify(&mut header, &map, profile).map_err(|r| at(s, z, r))?;
-            clean.audit.add(&audit);
-            slices.push(dataset::write(&header).map_err(|r| at(s, z, r))?);
-            done += 1;
-            if !go_on(done, total) {
-                return Err(CaseError::Cancelled);
-            }
-        }
-        clean.series.push(slices);
-    }
-    Ok(clean)
+    let places: Vec<(usize, usize)> =
+        series.iter().enumerate().flat_map(|(s, slices)| (0..slices.len()).map(move |z| (s, z))).collect();
+    let name = |n: usize| places.get(n).map_or_else(String::new, |(s, z)| format!("series {s}, slice {z}"));
+    let datasets: Vec<&[u8]> = series.iter().flatten().copied().collect();
+    let mut work =
+        Work { profile, refused: Refused::Case, name: &name, go_on, done: 0, total: 2 * datasets.len() as u64 };
+    let clean = work.run(&datasets, service)?;
+    let mut instances = clean.instances.into_iter().flatten().map(|instance| instance.bytes);
+    let series = series.iter().map(|slices| instances.by_ref().take(slices.len()).collect()).collect();
+    Ok(CleanCase { series, audit: clean.audit })
 }
 
-fn at(series: usize, slice: usize, refusal: Refusal) -> Refusal {
-    Refusal::new(refusal.code, format!("series {series}, slice {slice}: {}", refusal.text))
+/// De-identifies the objects of one patient's study, of whatever class; the rest as [`deidentify_case`].
+///
+/// # Errors
+/// [`CaseError`]; nothing of the case is returned then. With [`Refused::Instance`] objects that cannot be cleaned are
+/// left out instead, but a case of which nothing is left is refused.
+pub fn deidentify_instances<E>(
+    datasets: &[&[u8]],
+    profile: &Profile,
+    refused: Refused,
+    service: impl FnOnce(&str) -> Result<String, E>,
+    go_on: impl FnMut(u64, u64) -> bool,
+) -> Result<CleanInstances, CaseError<E>> {
+    let name = |n: usize| format!("instance {n}");
+    Work { profile, refused, name: &name, go_on, done: 0, total: 2 * datasets.len() as u64 }.run(datasets, service)
+}
+
+/// One run over a case.
+struct Work<'a, G> {
+    profile: &'a Profile,
+    refused: Refused,
+    /// What the nth object is called in messages.
+    name: &'a dyn Fn(usize) -> String,
+    go_on: G,
+    done: u64,
+    total: u64,
+}
+
+impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
+    fn run<E>(
+        &mut self,
+        datasets: &[&[u8]],
+        service: impl FnOnce(&str) -> Result<String, E>,
+    ) -> Result<CleanInstances, CaseError<E>> {
+        let (mut wanted, mut patient, mut left_out) = (Wanted::default(), None, LeftOut::default());
+        let lists_uid = |tag| self.profile.table().row(tag).is_some_and(|row| row.basic.map_uid);
+        let mut parsed: Vec<Option<(InMemDicomObject, Passed)>> = Vec::with_capacity(datasets.len());
+        for (n, bytes) in datasets.iter().enumerate() {
+            let header = match dataset::read(bytes) {
+                Ok(header) => Some(header),
+                Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
+            };
+            // An object that is left out still must be this patient's, and its identifiers are searched for in labels.
+            if let Some(header) = &header {
+                let whose = pseudonyms::patient(header);
+                if *patient.get_or_insert_with(|| whose.clone()) != whose {
+                    let text = "the patient is not the one of those before: a case must hold one patient";
+                    return Err(self.at(n, Refusal::new("mixed-patients", text)).into());
+                }
+                wanted.collect(header, &lists_uid);
+            }
+            let passed = match header {
+                None => None,
+                Some(header) => match refusal::check(&header, self.profile) {
+                    Ok(passed) => Some((header, passed)),
+                    Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
+                },
+            };
+            parsed.push(passed);
+            self.step()?;
+        }
+        let patient = patient.flatten();
+        if self.profile.has(Choice::ModifiedDates) {
+            let text = "neither PatientID nor PatientName says whose dates are to be moved";
+            let (_, whose) = patient.as_ref().ok_or_else(|| Refusal::new("no-patient", text))?;
+            wanted.move_dates_of(whose);
+        }
+        let searched = wanted.searched() as u64;
+        let answer = service(&wanted.request()).map_err(CaseError::Service)?;
+        let map = wanted.answered(&answer).map_err(CaseError::BadAnswer)?;
+        if patient.is_some_and(|(kind, value)| map.id(kind, &value) == Some(Replacement::Unlisted)) {
+            let text = "the patient is not on the site's list of pseudonyms";
+            return Err(Refusal::new("unlisted-patient", text).into());
+        }
+        let mut clean = CleanInstances {
+            instances: Vec::with_capacity(parsed.len()),
+            audit: Audit { searched, ..Audit::default() },
+        };
+        for (n, passed) in parsed.into_iter().enumerate() {
+            let instance = match passed {
+                None => None,
+                Some((mut header, passed)) => {
+                    let cleaned = deidentify(&mut header, &passed, &map, self.profile)
+                        .and_then(|audit| dataset::write(&header).map(|bytes| (audit, bytes)));
+                    match cleaned {
+                        Ok((audit, bytes)) => {
+                            clean.audit.add(&audit);
+                            Some(CleanInstance { bytes, blank: passed.blank().to_vec() })
+                        }
+                        Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
+                    }
+                }
+            };
+            clean.instances.push(instance);
+            self.step()?;
+        }
+        clean.audit.refused = left_out.counts;
+        match left_out.first {
+            Some(refusal) if clean.audit.datasets == 0 => Err(refusal.into()),
+            _ => Ok(clean),
+        }
+    }
+
+    /// Leaves an object out, or refuses its case.
+    fn leave_out<T>(&self, n: usize, refusal: Refusal, left_out: &mut LeftOut) -> Result<Option<T>, Refusal> {
+        let refusal = self.at(n, refusal);
+        if self.refused == Refused::Case {
+            return Err(refusal);
+        }
+        *left_out.counts.entry(refusal.code).or_default() += 1;
+        left_out.first.get_or_insert(refusal);
+        Ok(None)
+    }
+
+    fn at(&self, n: usize, refusal: Refusal) -> Refusal {
+        Refusal::new(refusal.code, format!("{}: {}", (self.name)(n), refusal.text))
+    }
+
+    fn step<E>(&mut self) -> Result<(), CaseError<E>> {
+        self.done += 1;
+        if (self.go_on)(self.done, self.total) { Ok(()) } else { Err(CaseError::Cancelled) }
+    }
+}
+
+/// Objects that are left out.
+#[derive(Default)]
+struct LeftOut {
+    counts: std::collections::BTreeMap<&'static str, u64>,
+    first: Option<Refusal>,
 }

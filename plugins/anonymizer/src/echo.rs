@@ -37,6 +37,8 @@ pub struct Echoes {
     numbers: BTreeSet<String>,
     /// Each name as its parts.
     names: BTreeSet<BTreeSet<String>>,
+    /// Every part of every name and number, however short.
+    parts: BTreeSet<String>,
 }
 
 impl Echoes {
@@ -44,6 +46,7 @@ impl Echoes {
     pub fn note(&mut self, tag: Tag, vr: VR, values: &[String]) {
         if vr == VR::PN {
             for name in values {
+                self.parts.extend(words(name).map(str::to_lowercase));
                 let parts: BTreeSet<String> =
                     words(name).filter(|part| part.chars().count() >= MIN_PART).map(str::to_lowercase).collect();
                 if parts.len() >= 2 {
@@ -51,6 +54,7 @@ impl Echoes {
                 }
             }
         } else if NUMBERS.contains(&tag) {
+            self.parts.extend(values.iter().flat_map(|v| words(v)).map(str::to_lowercase));
             let telling = |v: &&String| v.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS;
             self.numbers.extend(values.iter().filter(telling).map(|v| v.to_lowercase()));
         }
@@ -59,6 +63,11 @@ impl Echoes {
     /// How many identifiers are known.
     pub fn count(&self) -> usize {
         self.numbers.len() + self.names.len()
+    }
+
+    /// Whether a word, in lower case, is a part of any name or number.
+    pub fn is_part(&self, word: &str) -> bool {
+        self.parts.contains(word)
     }
 
     /// Whether a text repeats one of them.
@@ -120,5 +129,7 @@ mod tests {
         ] {
             assert!(!echoes.heard_in(text), "{text}");
         }
+        assert!(["sample", "dr", "4711", "id", "ida", "chest"].iter().all(|word| echoes.is_part(word)));
+        assert!(!echoes.is_part("hospital") && !echoes.is_part("471"));
     }
 }

@@ -1,22 +1,34 @@
-//! De-identification of DICOM headers by PS3.15 Annex E: the stage `anonymizer`.
+//! De-identification of DICOM objects by PS3.15 Annex E: the stages `anonymizer` and `instance-anonymizer`.
 //!
-//! The pure part ([`case`], [`deidentify`]) knows nothing of the plugin interface. Facts are data: [`table`] (what the
-//! standard says of each attribute), [`image_types`] (of which Type it is), [`unlisted`] (what else may stay).
+//! The pure part ([`case`], [`mod@deidentify`]) knows nothing of the plugin interface. Facts are data: [`table`] (what the
+//! standard says of each attribute), [`iod_types`] (of which Type it is), [`classes`] (which objects can be cleaned),
+//! [`unlisted`] (what else may stay).
 #![deny(unsafe_code)]
 
 pub mod audit;
 pub mod case;
+pub mod classes;
 pub mod codes;
 pub mod dataset;
+pub mod dates;
 pub mod deidentify;
+pub mod descriptors;
 pub mod dummy;
 pub mod echo;
-pub mod image_types;
+pub mod facts;
+pub mod iod_types;
+mod kept;
+mod marks;
+pub mod options;
+pub mod pixel_rules;
 pub mod profile;
 pub mod pseudonyms;
 pub mod refusal;
+pub mod rules;
+mod sequences;
 pub mod stage;
 pub mod strays;
 pub mod table;
+pub mod tag_map;
 pub mod unlisted;
 pub mod value;

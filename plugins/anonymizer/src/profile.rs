@@ -1,25 +1,32 @@
-//! [`Profile`]: what happens to an attribute, from the table, the Types and the allow-list of unlisted attributes.
+//! [`Profile`]: what happens to an attribute: the table under the chosen options, the Types, and the allow-list of
+//! unlisted attributes.
+//!
+//! Over the cells of the chosen options K (kept) comes before C (cleaned), and C before the basic action. One thing is
+//! stricter: with modified dates a date is moved even where another option would keep it, since one unmoved date would
+//! give the offset away.
 
-use crate::image_types::{ImageTypes, Type};
-use crate::table::{Actions, Table};
+use crate::facts::Facts;
+use crate::iod_types::{Iod, Type};
+use crate::options::{Choice, Options};
+use crate::pixel_rules::PixelRule;
+use crate::rules::Rules;
+use crate::table::{Actions, Cell, Row, Table};
+use crate::tag_map::TagMap;
 use crate::unlisted::{self, Unlisted};
 use dicom_core::{Tag, VR};
 use std::sync::OnceLock;
 
-/// A coded de-identification method (DCM codes, PS3.16 CID 7050).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MethodCode {
-    /// Code value.
-    pub value: &'static str,
-    /// Code meaning.
-    pub meaning: &'static str,
-}
-
 /// The decision for one attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// The value stays as it is.
+    /// Unlisted: the value stays as it is.
     Keep,
+    /// Listed, and an option keeps it.
+    Retain,
+    /// A date, time or date-time that an option moves.
+    Shift,
+    /// A text of which only harmless words stay.
+    CleanText,
     /// The attribute goes.
     Remove(Reason),
     /// The value becomes zero length.
@@ -30,8 +37,48 @@ pub enum Decision {
     MapUid,
     /// A sequence whose items are cleaned in turn.
     Recurse,
+    /// The same, but a site's own codes stay: an option retains what they stand for.
+    RecurseWithCodes,
     /// A sequence of references to instances: nothing but the references stays, with mapped UIDs.
     References,
+    /// An attribute of an overlay, which stays or goes with its plane.
+    Overlay,
+}
+
+/// A decision, and what led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens.
+    pub decision: Decision,
+    /// By which rule.
+    pub rule: Rule,
+    /// By which option, if one decided.
+    pub option: Option<Choice>,
+}
+
+impl Verdict {
+    fn new(decision: Decision, rule: Rule) -> Self {
+        Self { decision, rule, option: None }
+    }
+}
+
+/// What decides about an attribute where no option does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// A row of Table E.1-1, with the basic profile's cell.
+    Table(Actions),
+    /// The allow-list of attributes that the table does not list.
+    Unlisted,
+    /// Private attributes go.
+    Private,
+    /// Groups that never pass: lengths, messages, curves, overlays, pixels.
+    Group,
+    /// A rule of the site.
+    Site,
+    /// A row of Table E.3.4-1 (content items), with the basic profile's cell.
+    Content(Actions),
+    /// The rule for content items that Table E.3.4-1 does not list.
+    UnlistedContent,
 }
 
 /// Why an attribute was removed; the keys of the audit's counts.
@@ -55,21 +102,54 @@ pub enum Reason {
     Stray,
     /// A sequence in which cleaning left nothing.
     Hollow,
+    /// A rule of the site.
+    Site,
 }
 
 /// A de-identification profile.
 #[derive(Debug)]
 pub struct Profile {
-    table: Table,
-    types: ImageTypes,
+    facts: &'static Facts,
     /// The profile's name in parameters and audit.
     pub name: &'static str,
-    /// The codes written to DeidentificationMethodCodeSequence.
-    pub codes: &'static [MethodCode],
+    /// The chosen options.
+    pub options: Options,
+    /// The site's own rules for attributes.
+    pub rules: Rules,
+    /// Which pixels are blanked.
+    pub pixel_rules: Vec<PixelRule>,
+    /// The table's rows under the options.
+    listed: TagMap<Listed>,
 }
 
-/// The Basic Application Level Confidentiality Profile.
-const BASIC: [MethodCode; 1] = [MethodCode { value: "113100", meaning: "Basic Application Confidentiality Profile" }];
+/// Code and meaning of the Basic Application Level Confidentiality Profile (scheme DCM, PS3.16 CID 7050).
+const BASIC: (&str, &str) = ("113100", "Basic Application Confidentiality Profile");
+
+/// A row under the chosen options.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    basic: Actions,
+    chosen: Chosen,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Chosen {
+    Basic,
+    Keep(Choice),
+    Clean(Choice),
+}
+
+impl Chosen {
+    fn of(row: &Row, options: Options) -> Self {
+        let first = |cell| options.iter().find(|choice| row.cell(*choice) == cell);
+        match (first(Cell::Keep), first(Cell::Clean)) {
+            (_, Some(Choice::ModifiedDates)) => Self::Clean(Choice::ModifiedDates),
+            (Some(choice), _) => Self::Keep(choice),
+            (None, Some(choice)) => Self::Clean(choice),
+            (None, None) => Self::Basic,
+        }
+    }
+}
 
 impl Profile {
     /// The basic profile without options.
@@ -79,55 +159,131 @@ impl Profile {
     pub fn basic() -> Result<&'static Self, String> {
         static BASIC_PROFILE: OnceLock<Result<Profile, String>> = OnceLock::new();
         BASIC_PROFILE
-            .get_or_init(|| {
-                let (table, types) = (Table::embedded("basic_profile")?, ImageTypes::embedded()?);
-                Ok(Profile { table, types, name: "basic", codes: &BASIC })
-            })
+            .get_or_init(|| Profile::with(Options::default(), Rules::default(), vec![]))
             .as_ref()
             .map_err(Clone::clone)
     }
 
+    /// The basic profile with options and a site's rules.
+    ///
+    /// # Errors
+    /// The embedded facts are malformed.
+    pub fn with(options: Options, rules: Rules, pixel_rules: Vec<PixelRule>) -> Result<Self, String> {
+        let facts = Facts::embedded()?;
+        let listed = |row: &Row| Listed { basic: row.basic, chosen: Chosen::of(row, options) };
+        let listed = facts.table.rows().map(|(tag, row)| (tag, listed(row))).collect();
+        Ok(Self { facts, name: "basic", options, rules, pixel_rules, listed })
+    }
+
     /// The table behind it.
     pub fn table(&self) -> &Table {
-        &self.table
+        &self.facts.table
     }
 
-    /// The text appended to DeidentificationMethod (LO: at most 64 characters).
+    /// The facts behind it.
+    pub fn facts(&self) -> &'static Facts {
+        self.facts
+    }
+
+    /// Whether an option is chosen.
+    pub fn has(&self, choice: Choice) -> bool {
+        self.options.has(choice)
+    }
+
+    /// The text appended to DeidentificationMethod (LO: at most 64 characters); the options stand in the codes.
     pub fn method(&self) -> String {
-        format!("Gantry {}: PS3.15 {} {} profile", env!("CARGO_PKG_VERSION"), self.table.edition(), self.name)
+        format!("Gantry {}: PS3.15 {} {} profile", env!("CARGO_PKG_VERSION"), self.table().edition(), self.name)
     }
 
-    /// The Type of `tag` inside the sequences `place` of an image of `sop_class`.
-    pub fn type_of(&self, sop_class: &str, place: &[Tag], tag: Tag) -> Type {
-        self.types.of(sop_class, place, tag)
+    /// Codes and meanings written to DeidentificationMethodCodeSequence: the profile's, and one for each chosen option;
+    /// that of Clean Pixel Data only where pixels are `blanked`.
+    pub fn codes(&self, blanked: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let options = self.options.iter().filter(move |choice| *choice != Choice::PixelData || blanked);
+        std::iter::once(BASIC).chain(options.map(Choice::code))
     }
 
-    /// Decides about `tag` with value representation `vr`, inside the sequences `place` of an image of `sop_class`.
-    pub fn decide(&self, sop_class: &str, place: &[Tag], tag: Tag, vr: VR) -> Decision {
+    /// The IOD of a SOP Class.
+    pub fn iod(&self, sop_class: &str) -> Iod {
+        self.facts.types.iod(sop_class)
+    }
+
+    /// The Type of `tag` inside the sequences `place` of an object of `iod`.
+    pub fn type_of(&self, iod: Iod, place: &[Tag], tag: Tag) -> Type {
+        self.facts.types.of(iod, place, tag)
+    }
+
+    /// Decides about `tag` with value representation `vr`, inside the sequences `place` of an object of `iod`.
+    pub fn decide(&self, iod: Iod, place: &[Tag], tag: Tag, vr: VR) -> Verdict {
         let (group, element) = (tag.group(), tag.element());
         if group % 2 == 1 {
-            return Decision::Remove(Reason::Private);
+            return Verdict::new(Decision::Remove(Reason::Private), Rule::Private);
         }
         // Element 0000 of a group is its length, whatever else a table may say. Groups 0000 and 0002 belong to messages
         // and to the file's head, which the writer makes anew; 0004 belongs to a DICOMDIR.
         if element == 0 {
-            return Decision::Remove(Reason::GroupLength);
+            return Verdict::new(Decision::Remove(Reason::GroupLength), Rule::Group);
         }
         if matches!(group, 0x0000 | 0x0002) {
-            return Decision::Remove(Reason::Unknown);
+            return Verdict::new(Decision::Remove(Reason::Unknown), Rule::Group);
+        }
+        if matches!(group, 0x6000..=0x60ff) && self.has(Choice::Graphics) {
+            return Verdict { decision: Decision::Overlay, rule: Rule::Group, option: Some(Choice::Graphics) };
         }
         if matches!(group, 0x5000..=0x50ff | 0x6000..=0x60ff | 0x7f00..=0x7fff) {
-            return Decision::Remove(Reason::Graphics);
+            return Verdict::new(Decision::Remove(Reason::Graphics), Rule::Group);
         }
-        if let Some(actions) = self.table.actions(tag) {
-            return resolve(actions, self.types.of(sop_class, place, tag), vr);
+        let Some(listed) = self.listed.get(&tag) else {
+            let decision = match unlisted::judge(tag, vr) {
+                Unlisted::Keep => Decision::Keep,
+                Unlisted::Recurse => Decision::Recurse,
+                Unlisted::MapUid if self.has(Choice::Uids) => Decision::Keep,
+                Unlisted::MapUid => Decision::MapUid,
+                Unlisted::Remove(reason) => Decision::Remove(reason),
+            };
+            return Verdict::new(decision, Rule::Unlisted);
+        };
+        let by_option = match listed.chosen {
+            Chosen::Basic => None,
+            Chosen::Keep(choice) => kept(tag, vr, choice).map(|decision| (decision, choice)),
+            Chosen::Clean(choice) => cleaned(vr, choice).map(|decision| (decision, choice)),
+        };
+        match by_option {
+            Some((decision, choice)) => Verdict { decision, rule: Rule::Table(listed.basic), option: Some(choice) },
+            None => Verdict::new(resolve(listed.basic, self.type_of(iod, place, tag), vr), Rule::Table(listed.basic)),
         }
-        match unlisted::judge(tag, vr) {
-            Unlisted::Keep => Decision::Keep,
-            Unlisted::Recurse => Decision::Recurse,
-            Unlisted::MapUid => Decision::MapUid,
-            Unlisted::Remove(reason) => Decision::Remove(reason),
+    }
+
+    /// What the profile does without its options, for what an option cannot keep or clean.
+    pub fn without_options(&self, iod: Iod, place: &[Tag], tag: Tag, vr: VR) -> Verdict {
+        let Some(listed) = self.listed.get(&tag) else {
+            return Verdict::new(Decision::Remove(Reason::Unbounded), Rule::Unlisted);
+        };
+        Verdict::new(resolve(listed.basic, self.type_of(iod, place, tag), vr), Rule::Table(listed.basic))
+    }
+}
+
+/// What keeping a listed attribute means for its VR; nothing where the VR is not the dictionary's.
+fn kept(tag: Tag, vr: VR, choice: Choice) -> Option<Decision> {
+    if !unlisted::fits_dictionary(tag, vr) {
+        return None;
+    }
+    Some(match vr {
+        VR::SQ if matches!(choice, Choice::Device | Choice::Institution) => Decision::RecurseWithCodes,
+        VR::SQ => Decision::Recurse,
+        _ => Decision::Retain,
+    })
+}
+
+/// What cleaning a listed attribute means for its VR; nothing where that kind of value cannot be cleaned.
+fn cleaned(vr: VR, choice: Choice) -> Option<Decision> {
+    match (choice, vr) {
+        (Choice::ModifiedDates, VR::DA | VR::DT | VR::TM | VR::SH) => Some(Decision::Shift),
+        (Choice::ModifiedDates, _) => None,
+        (Choice::Descriptors | Choice::StructuredContent | Choice::Graphics, VR::SQ) => Some(Decision::Recurse),
+        (Choice::Descriptors | Choice::PatientCharacteristics, VR::LO | VR::LT | VR::SH | VR::ST | VR::UC | VR::UT) => {
+            Some(Decision::CleanText)
         }
+        _ => None,
     }
 }
 
@@ -159,7 +315,38 @@ mod tests {
     const PET: &str = "1.2.840.10008.5.1.4.1.1.128";
 
     fn decide(class: &str, tag: (u16, u16), vr: VR) -> Decision {
-        Profile::basic().expect("profile").decide(class, &[], Tag::from(tag), vr)
+        let profile = Profile::basic().expect("profile");
+        profile.decide(profile.iod(class), &[], Tag::from(tag), vr).decision
+    }
+
+    fn with(choices: &[Choice], tag: (u16, u16), vr: VR) -> (Decision, Option<Choice>) {
+        let options = choices.iter().fold(Options::default(), |options, choice| options.with(*choice));
+        let profile = Profile::with(options, Rules::default(), vec![]).expect("profile");
+        let verdict = profile.decide(profile.iod(CT), &[], Tag::from(tag), vr);
+        (verdict.decision, verdict.option)
+    }
+
+    #[test]
+    fn options_decide_by_their_cells() {
+        use Choice::{Descriptors, Device, FullDates, Institution, ModifiedDates, PatientCharacteristics, Uids};
+        let date = (0x0008, 0x0020);
+        assert_eq!(with(&[FullDates], date, VR::DA), (Decision::Retain, Some(FullDates)));
+        assert_eq!(with(&[ModifiedDates], date, VR::DA), (Decision::Shift, Some(ModifiedDates)));
+        // A VR that is not the dictionary's is not kept.
+        assert_eq!(with(&[FullDates], date, VR::LO), (Decision::Empty, None));
+        // K before C, but no date stays where dates are moved.
+        let calibration = (0x0018, 0x1200);
+        assert_eq!(with(&[Device], calibration, VR::DA), (Decision::Retain, Some(Device)));
+        assert_eq!(with(&[Device, ModifiedDates], calibration, VR::DA), (Decision::Shift, Some(ModifiedDates)));
+        let allergies = (0x0010, 0x2110);
+        assert_eq!(with(&[PatientCharacteristics], allergies, VR::LO).0, Decision::CleanText);
+        assert_eq!(with(&[Descriptors], allergies, VR::LO), (Decision::CleanText, Some(Descriptors)));
+        assert_eq!(with(&[Uids], (0x0020, 0x0052), VR::UI), (Decision::Retain, Some(Uids)));
+        // Unlisted UIDs follow.
+        assert_eq!(with(&[Uids], (0x0020, 0x0242), VR::UI), (Decision::Keep, None));
+        assert_eq!(with(&[Institution], (0x0008, 0x0082), VR::SQ).0, Decision::RecurseWithCodes);
+        assert_eq!(with(&[Device], (0x0008, 0x0055), VR::AE).0, Decision::Remove(Reason::Listed));
+        assert_eq!(with(&[FullDates, Uids, Device], (0x0010, 0x0010), VR::PN), (Decision::Empty, None));
     }
 
     #[test]

@@ -26,8 +26,21 @@ pub trait Pseudonyms {
     fn uid(&self, original: &str) -> Option<&str>;
     /// Whether a text repeats a direct identifier of the case.
     fn echoes(&self, text: &str) -> bool;
+    /// Whether a word, in lower case, is a part of a direct identifier of the case.
+    fn is_part(&self, word: &str) -> bool;
     /// The replacement of an identifier of a kind ([`PATIENT_ID`], [`PATIENT_NAME`]).
-    fn id(&self, kind: &str, original: &str) -> Option<&str>;
+    fn id(&self, kind: &str, original: &str) -> Option<Replacement<'_>>;
+    /// By how many days the patient's dates move, if they do.
+    fn days(&self) -> Option<i64>;
+}
+
+/// What stands for a patient's identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacement<'a> {
+    /// This pseudonym.
+    Pseudonym(&'a str),
+    /// Nothing: the site's list of pseudonyms has none for it.
+    Unlisted,
 }
 
 /// Whether a UID is registered by the DICOM standard itself (classes, syntaxes, well-known instances): never mapped.
@@ -40,10 +53,17 @@ pub fn is_well_known(uid: &str) -> bool {
 pub struct Wanted {
     uids: BTreeSet<String>,
     ids: BTreeSet<(&'static str, String)>,
+    /// The patient whose dates move.
+    moved: Option<String>,
     echoes: Echoes,
 }
 
 impl Wanted {
+    /// Asks for the date offset of a patient as well.
+    pub fn move_dates_of(&mut self, patient: &str) {
+        self.moved = Some(patient.to_owned());
+    }
+
     /// Adds every UID and patient identifier of a data set, at every level. More than what is used in the end may be
     /// asked for; that costs nothing.
     pub fn collect(&mut self, dataset: &InMemDicomObject, lists_uid: &dyn Fn(Tag) -> bool) {
@@ -76,7 +96,7 @@ impl Wanted {
     /// The request's JSON.
     pub fn request(&self) -> String {
         let ids: Vec<_> = self.ids.iter().map(|(kind, value)| json!({"kind": kind, "value": value})).collect();
-        json!({"uids": self.uids, "ids": ids}).to_string()
+        json!({"uids": self.uids, "ids": ids, "date_offsets": self.moved.iter().collect::<Vec<_>>()}).to_string()
     }
 
     /// Pairs the service's answer with what was asked.
@@ -87,7 +107,9 @@ impl Wanted {
         #[derive(Deserialize)]
         struct Response {
             uids: Vec<String>,
-            ids: Vec<String>,
+            ids: Vec<Option<String>>,
+            #[serde(default)]
+            date_offset_days: Vec<i64>,
         }
         // serde_json's message may quote the answer; only the fact is told.
         let response: Response = serde_json::from_str(response)
@@ -101,14 +123,23 @@ impl Wanted {
                 response.ids.len()
             ));
         }
+        if response.date_offset_days.len() != usize::from(self.moved.is_some()) {
+            return Err(format!("{SERVICE}: the answer holds another number of date offsets than were asked for"));
+        }
         let answered = Answered {
             uids: self.uids.into_iter().zip(response.uids).collect(),
             echoes: self.echoes,
+            days: response.date_offset_days.first().copied(),
             ids: self.ids.into_iter().map(|(kind, value)| (kind.to_owned(), value)).zip(response.ids).collect(),
         };
         let unchanged = answered.uids.iter().any(|(old, new)| old == new || new.is_empty())
-            || answered.ids.iter().any(|((_, old), new)| old == new || new.is_empty());
-        if unchanged { Err(format!("{SERVICE}: an identifier came back unchanged or empty")) } else { Ok(answered) }
+            || answered.ids.iter().any(|((_, old), new)| new.as_ref().is_some_and(|new| old == new || new.is_empty()))
+            || answered.days == Some(0);
+        if unchanged {
+            Err(format!("{SERVICE}: an identifier or date came back unchanged or empty"))
+        } else {
+            Ok(answered)
+        }
     }
 }
 
@@ -120,7 +151,8 @@ fn some(kind: &'static str, value: String) -> Option<(&'static str, String)> {
 #[derive(Debug, Clone, Default)]
 pub struct Answered {
     uids: HashMap<String, String>,
-    ids: HashMap<(String, String), String>,
+    ids: HashMap<(String, String), Option<String>>,
+    days: Option<i64>,
     echoes: Echoes,
 }
 
@@ -133,8 +165,17 @@ impl Pseudonyms for Answered {
         self.echoes.heard_in(text)
     }
 
-    fn id(&self, kind: &str, original: &str) -> Option<&str> {
-        self.ids.get(&(kind.to_owned(), original.to_owned())).map(String::as_str)
+    fn is_part(&self, word: &str) -> bool {
+        self.echoes.is_part(word)
+    }
+
+    fn id(&self, kind: &str, original: &str) -> Option<Replacement<'_>> {
+        let answer = self.ids.get(&(kind.to_owned(), original.to_owned()))?;
+        Some(answer.as_deref().map_or(Replacement::Unlisted, Replacement::Pseudonym))
+    }
+
+    fn days(&self) -> Option<i64> {
+        self.days
     }
 }
 

@@ -1,9 +1,16 @@
-//! [`Refusal`]: why a case is quarantined instead of cleaned, and the check that no patient is written in the pixels.
+//! [`Refusal`]: why an object is not cleaned, and [`check`]: its class can be, and no patient is written in its pixels.
 //!
-//! This stage never sees pixels, so it refuses every kind of image in which text is commonly burned in.
+//! This stage never sees pixels, so it refuses every kind of image in which text is commonly burned in, unless a rule
+//! of the site says where the text stands.
 
+use crate::classes::Kind;
+use crate::options::Choice;
+use crate::pixel_rules::{self, Rectangle};
+use crate::profile::Profile;
+use crate::pseudonyms;
 use crate::value;
 use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 /// A quarantine reason. The text names attributes and slices, never values that come from a person.
@@ -22,6 +29,50 @@ impl Refusal {
         Self { code, text: text.into() }
     }
 }
+
+/// That an object passed [`check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    blank: Vec<Rectangle>,
+}
+
+impl Passed {
+    /// What of its pixels is to be blanked, over all frames.
+    pub fn blank(&self) -> &[Rectangle] {
+        &self.blank
+    }
+}
+
+/// Refuses an object that cannot be cleaned, and says what of its pixels must be blanked.
+///
+/// # Errors
+/// `unsupported-class`, `well-known-instance-uid`, and those of [`check_pixels`] where no rule for the image's device
+/// blanks anything.
+pub fn check(dataset: &InMemDicomObject, profile: &Profile) -> Result<Passed, Refusal> {
+    let class = value::first_text(dataset, tags::SOP_CLASS_UID);
+    // An object that describes pixels is taken for an image, even one without pixels or without a class.
+    let has_pixels = dataset.get(tags::ROWS).is_some() || dataset.get(tags::BITS_ALLOCATED).is_some();
+    let kind = match profile.facts().classes.check(&class) {
+        Err(_) if class.is_empty() && has_pixels => Kind::Image,
+        checked => checked?,
+    };
+    if !profile.has(Choice::Uids) {
+        pseudonyms::check_instance_uids(dataset)?;
+    }
+    if kind != Kind::Image && !has_pixels {
+        return Ok(Passed { blank: vec![] });
+    }
+    let blank = match profile.has(Choice::PixelData) {
+        true => pixel_rules::blanks(&profile.pixel_rules, dataset).unwrap_or_default(),
+        false => vec![],
+    };
+    match check_pixels(dataset) {
+        Err(refusal) if refusal.code == BURNED_IN && !blank.is_empty() => Ok(Passed { blank }),
+        checked => checked.map(|()| Passed { blank }),
+    }
+}
+
+const BURNED_IN: &str = "burned-in-annotation";
 
 /// Modalities whose images come from an acquisition without burned-in text as a rule. Anything else (ultrasound,
 /// captured screens, photographs, documents, other, unknown) is refused.
@@ -48,9 +99,7 @@ const SCREENS: [&str; 6] = ["SCREEN", "DOSE", "PROT", "CAPTURE", "REPORT", "SNAP
 /// `burned-in-annotation`: the data set says so, or is a captured screen, a dose or protocol page, ultrasound or another
 /// kind of image with burned-in text. `unknown-modality`: none is given.
 pub fn check_pixels(dataset: &InMemDicomObject) -> Result<(), Refusal> {
-    let burned = |what: &str| {
-        Err(Refusal::new("burned-in-annotation", format!("the pixels may show who the patient is: {what}")))
-    };
+    let burned = |what: &str| Err(Refusal::new(BURNED_IN, format!("the pixels may show who the patient is: {what}")));
     let texts = |tag: (u16, u16)| dataset.get(Tag::from(tag)).map(|e| value::texts(e.value())).unwrap_or_default();
     let first = |tag: (u16, u16)| texts(tag).into_iter().next().unwrap_or_default().to_ascii_uppercase();
     // Anything but a plain NO counts as YES.

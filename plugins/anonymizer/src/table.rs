@@ -1,8 +1,8 @@
-//! [`Table`]: PS3.15 Table E.1-1 as data, one action for each attribute under the chosen profile column.
+//! [`Table`]: PS3.15 Table E.1-1 as data: for each attribute the basic profile's action and what each option says of it.
 //!
-//! The CSV is embedded as it stands; a new DICOM edition replaces that one file. Columns are found by name, so that the
-//! option columns (already in the file) can be laid over the profile's without touching the code that acts.
+//! The CSV is embedded as it stands; a new DICOM edition replaces that one file. Columns are found by name.
 
+use crate::options::Choice;
 use dicom_core::Tag;
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 const CSV: &str = include_str!("../data/ps315_table_e1-1.csv");
 
 /// What the standard permits for one attribute: one letter, or several from which the attribute's Type chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actions {
     /// X: the attribute is taken out.
     pub remove: bool,
@@ -47,35 +47,82 @@ impl Actions {
     }
 }
 
-/// Table E.1-1 under one profile.
+/// What an option says of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing: the profile's action stands.
+    Silent,
+    /// K: kept.
+    Keep,
+    /// C: cleaned.
+    Clean,
+}
+
+impl Cell {
+    /// Reads a cell of an option column.
+    ///
+    /// # Errors
+    /// Anything but K, C and nothing.
+    pub fn parse(cell: &str) -> Result<Self, String> {
+        match cell {
+            "" => Ok(Self::Silent),
+            "K" => Ok(Self::Keep),
+            "C" => Ok(Self::Clean),
+            other => Err(format!("expected K, C or nothing, found `{other}`")),
+        }
+    }
+}
+
+/// One row: the basic action, and the cells of the options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The basic profile's action.
+    pub basic: Actions,
+    cells: [Cell; Choice::ALL.len()],
+}
+
+impl Row {
+    /// What an option says.
+    pub fn cell(&self, choice: Choice) -> Cell {
+        self.cells.get(choice as usize).copied().unwrap_or(Cell::Silent)
+    }
+}
+
+/// Table E.1-1.
 #[derive(Debug)]
 pub struct Table {
-    actions: HashMap<Tag, Actions>,
+    rows: HashMap<Tag, Row>,
     edition: String,
 }
 
 impl Table {
-    /// The embedded table with the actions of column `profile` (for example `basic_profile`).
+    /// The embedded table.
     ///
     /// # Errors
     /// A malformed file, with the line.
-    pub fn embedded(profile: &str) -> Result<Self, String> {
-        Self::parse(CSV, profile)
+    pub fn embedded() -> Result<Self, String> {
+        Self::parse(CSV)
     }
 
     /// Reads a table. The rows for repeating groups (`50xx`, `60xx`) and `PRIVATE` are rules about groups, not
-    /// attributes; those groups are always taken out whole and are not stored here.
+    /// attributes; they are acted on elsewhere and not stored here.
     ///
     /// # Errors
     /// A missing column, a row with too few fields, a malformed tag or action, with the line.
-    pub fn parse(csv: &str, profile: &str) -> Result<Self, String> {
+    pub fn parse(csv: &str) -> Result<Self, String> {
         let mut lines = csv.lines();
         let header = fields(lines.next().unwrap_or_default());
         let column = |name: &str| {
             header.iter().position(|h| h == name).ok_or_else(|| format!("Table E.1-1: no column `{name}`"))
         };
-        let (tag, action, edition) = (column("tag")?, column(profile)?, column("edition")?);
-        let mut table = Self { actions: HashMap::new(), edition: String::new() };
+        let (tag, action, edition) = (column("tag")?, column("basic_profile")?, column("edition")?);
+        let mut columns = Vec::new();
+        for choice in Choice::ALL {
+            if let Some(name) = choice.column() {
+                columns.push((choice, column(name)?));
+            }
+        }
+        let mut table = Self { rows: HashMap::new(), edition: String::new() };
         for (index, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
             let wrong = |what: String| format!("Table E.1-1, line {}: {what}", index + 2);
             let row = fields(line);
@@ -86,20 +133,26 @@ impl Table {
                 continue;
             }
             let tag = name.parse::<Tag>().map_err(|_| wrong(format!("malformed tag `{name}`")))?;
-            let actions = Actions::parse(field(action)?).map_err(wrong)?;
-            if table.actions.insert(tag, actions).is_some() {
+            let basic = Actions::parse(field(action)?).map_err(wrong)?;
+            let mut cells = [Cell::Silent; Choice::ALL.len()];
+            for (choice, column) in &columns {
+                if let Some(cell) = cells.get_mut(*choice as usize) {
+                    *cell = Cell::parse(field(*column)?).map_err(wrong)?;
+                }
+            }
+            if table.rows.insert(tag, Row { basic, cells }).is_some() {
                 return Err(wrong(format!("{name} a second time")));
             }
         }
-        if table.actions.is_empty() {
+        if table.rows.is_empty() {
             return Err("Table E.1-1: no rows".into());
         }
         Ok(table)
     }
 
-    /// The permitted actions, or `None` where the table is silent.
-    pub fn actions(&self, tag: Tag) -> Option<Actions> {
-        self.actions.get(&tag).copied()
+    /// The row of an attribute, or `None` where the table is silent.
+    pub fn row(&self, tag: Tag) -> Option<&Row> {
+        self.rows.get(&tag)
     }
 
     /// The DICOM edition, for example `2026d`.
@@ -107,9 +160,9 @@ impl Table {
         &self.edition
     }
 
-    /// Every listed attribute.
-    pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
-        self.actions.keys().copied()
+    /// Every listed attribute with its row.
+    pub fn rows(&self) -> impl Iterator<Item = (Tag, &Row)> + '_ {
+        self.rows.iter().map(|(tag, row)| (*tag, row))
     }
 }
 
@@ -133,29 +186,41 @@ mod tests {
 
     #[test]
     fn the_embedded_table_is_whole() {
-        let table = Table::embedded("basic_profile").expect("table");
+        let table = Table::embedded().expect("table");
         assert_eq!(table.edition(), "2026d");
-        assert_eq!(table.tags().count(), 653);
+        assert_eq!(table.rows().count(), 653);
         assert_eq!(CSV.lines().count(), 658);
         let x = Actions { remove: true, empty: false, dummy: false, map_uid: false };
-        assert_eq!(table.actions(Tag(0x0010, 0x1000)), Some(x));
-        assert_eq!(table.actions(Tag(0x0008, 0x2112)), Some(Actions { empty: true, map_uid: true, ..x }));
-        assert_eq!(table.actions(Tag(0x0018, 0x0060)), None);
+        let basic = |tag| table.row(tag).map(|row| row.basic);
+        assert_eq!(basic(Tag(0x0010, 0x1000)), Some(x));
+        assert_eq!(basic(Tag(0x0008, 0x2112)), Some(Actions { empty: true, map_uid: true, ..x }));
+        assert_eq!(basic(Tag(0x0018, 0x0060)), None);
+        let age = table.row(Tag(0x0010, 0x1010)).expect("age");
+        assert_eq!(age.cell(Choice::PatientCharacteristics), Cell::Keep);
+        assert_eq!(age.cell(Choice::FullDates), Cell::Silent);
+        let date = table.row(Tag(0x0008, 0x0020)).expect("date");
+        assert_eq!((date.cell(Choice::FullDates), date.cell(Choice::ModifiedDates)), (Cell::Keep, Cell::Clean));
+        assert_eq!(date.cell(Choice::PixelData), Cell::Silent);
     }
 
     #[test]
     fn malformed_tables_are_refused_with_the_line() {
-        let head = "tag,name,basic_profile,edition\n";
+        let options: Vec<&str> = Choice::ALL.iter().filter_map(|c| c.column()).collect();
+        let head = format!("tag,basic_profile,{},edition\n", options.join(","));
+        let row = |tag: &str, basic: &str, cell: &str| format!("{tag},{basic},{cell}{},2026d\n", ",".repeat(9));
+        let good = row("\"(0010,0010)\"", "X", "");
         for (text, expected) in [
             ("", "no column `tag`"),
-            (head, "no rows"),
+            (&head, "no rows"),
             ("tag,name,edition\n", "no column `basic_profile`"),
-            (&format!("{head}\"(0010,0010)\",A,Q,2026d"), "line 2: expected X, Z, D or U, found `Q`"),
-            (&format!("{head}\"(0010,0010)\",A,X,2026d\nnonsense,A,X,2026d"), "line 3: malformed tag"),
-            (&format!("{head}\"(0010,0010)\",A"), "line 2: too few fields"),
-            (&format!("{head}\"(0010,0010)\",A,X,1\n\"(0010,0010)\",A,X,1"), "a second time"),
+            ("tag,basic_profile,edition\n", "no column `clean_graphics`"),
+            (&format!("{head}{}", row("\"(0010,0010)\"", "Q", "")), "line 2: expected X, Z, D or U, found `Q`"),
+            (&format!("{head}{}", row("\"(0010,0010)\"", "X", "Q")), "line 2: expected K, C or nothing, found `Q`"),
+            (&format!("{head}{good}{}", row("nonsense", "X", "")), "line 3: malformed tag"),
+            (&format!("{head}\"(0010,0010)\",X"), "line 2: too few fields"),
+            (&format!("{head}{good}{good}"), "a second time"),
         ] {
-            let error = Table::parse(text, "basic_profile").expect_err(expected);
+            let error = Table::parse(text).expect_err(expected);
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -30,7 +30,8 @@ fn sort_texts(object: &InMemDicomObject, class: &str, gone: &mut BTreeSet<String
             items.iter().for_each(|item| sort_texts(item, class, gone, kept));
             continue;
         }
-        let stays = profile.decide(class, &[], element.header().tag, element.vr()) == Decision::Keep;
+        let stays =
+            profile.decide(profile.iod(class), &[], element.header().tag, element.vr()).decision == Decision::Keep;
         // Short numbers occur by chance, inside other numbers.
         let telling = |t: &String| t.len() >= 8 || (t.len() >= 6 && t.chars().any(char::is_alphabetic));
         let texts = value::texts(element.value()).into_iter().filter(telling);
@@ -82,7 +83,9 @@ fn listed_values_are_gone_and_the_rest_is_untouched() {
                 let (tag, vr) = (element.header().tag, element.vr());
                 let noted = [0x0012_0062, 0x0012_0063, 0x0028_0303];
                 let number = (u32::from(tag.group()) << 16) | u32::from(tag.element());
-                if noted.contains(&number) || profile.decide(&class, &[], tag, vr) != Decision::Keep {
+                if noted.contains(&number)
+                    || profile.decide(profile.iod(&class), &[], tag, vr).decision != Decision::Keep
+                {
                     continue;
                 }
                 let found = after.get(tag).unwrap_or_else(|| panic!("{name}: {tag} is lost"));

@@ -12,5 +12,6 @@ pub fn service(key: u8, request: &str) -> Result<String, String> {
     let list = |name: &str| request[name].as_array().cloned().unwrap_or_default();
     let uids: Vec<_> = list("uids").iter().map(|u| format!("2.25.{}", number(u))).collect();
     let ids: Vec<_> = list("ids").iter().map(|i| format!("G{:015X}", number(i) >> 68)).collect();
-    Ok(json!({"uids": uids, "ids": ids, "date_offset_days": []}).to_string())
+    let days: Vec<_> = list("date_offsets").iter().map(|p| -1 - (number(p) % 3652) as i64).collect();
+    Ok(json!({"uids": uids, "ids": ids, "date_offset_days": days}).to_string())
 }

@@ -1,0 +1,92 @@
+//! [`Classes`]: which SOP Classes can be cleaned. Everything else is refused by its registered name: nothing is known of
+//! what an encapsulated document, a voice or a private object holds.
+
+use crate::refusal::Refusal;
+use std::collections::HashMap;
+
+const CSV: &str = include_str!("../data/sop_classes.csv");
+
+/// How objects of a class are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Holds pixels: checked for burned-in text.
+    Image,
+    /// Holds none.
+    Object,
+    /// Cannot be cleaned.
+    Refused,
+}
+
+/// The storage classes of the standard.
+#[derive(Debug)]
+pub struct Classes {
+    by_uid: HashMap<&'static str, (Kind, &'static str)>,
+}
+
+impl Classes {
+    /// The embedded list.
+    ///
+    /// # Errors
+    /// A malformed file, with the line.
+    pub fn embedded() -> Result<Self, String> {
+        let mut by_uid = HashMap::new();
+        for (index, line) in CSV.lines().enumerate().skip(1) {
+            let wrong = || format!("SOP Classes, line {}: expected UID, name and kind", index + 1);
+            let [uid, name, kind]: [&str; 3] = line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+            let kind = match kind {
+                "image" => Kind::Image,
+                "object" => Kind::Object,
+                "refused" => Kind::Refused,
+                _ => return Err(wrong()),
+            };
+            by_uid.insert(uid, (kind, name));
+        }
+        Ok(Self { by_uid })
+    }
+
+    /// How an object of a class is treated.
+    ///
+    /// # Errors
+    /// `unsupported-class`: the class cannot be cleaned, or is none of the standard's.
+    pub fn check(&self, uid: &str) -> Result<Kind, Refusal> {
+        let refused = |text: String| Err(Refusal::new("unsupported-class", text));
+        match self.by_uid.get(uid) {
+            Some((Kind::Refused, name)) => refused(format!("objects of the class {name} cannot be de-identified")),
+            Some((kind, _)) => Ok(*kind),
+            None if uid.is_empty() => refused("SOPClassUID is missing or empty".into()),
+            None => refused("SOPClassUID is no storage class of the standard; what it holds is unknown".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::fields;
+
+    #[test]
+    fn known_classes_pass_and_others_are_named() {
+        let classes = Classes::embedded().expect("classes");
+        assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.2"), Ok(Kind::Image));
+        assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.88.33"), Ok(Kind::Object));
+        assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.481.3"), Ok(Kind::Object));
+        for (uid, expected) in [
+            ("1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF Storage"),
+            ("1.2.840.10008.5.1.4.1.1.9.4.1", "Basic Voice Audio Waveform Storage"),
+            ("1.2.840.10008.5.1.4.1.1.66", "Raw Data Storage"),
+            ("1.3.46.670589.11.0.0.12.1", "no storage class"),
+            ("", "missing"),
+        ] {
+            let refusal = classes.check(uid).expect_err(uid);
+            assert_eq!(refusal.code, "unsupported-class");
+            assert!(refusal.text.contains(expected) && !refusal.text.contains("1.3.46"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_whole() {
+        for line in CSV.lines().skip(1) {
+            assert_eq!(fields(line).len(), 3, "{line}");
+        }
+    }
+}
