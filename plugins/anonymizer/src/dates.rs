@@ -88,6 +88,19 @@ pub fn capped_age(text: &str) -> Option<String> {
     matches!(unit, "Y" | "M" | "W" | "D").then(|| if above { "090Y".to_owned() } else { text.to_owned() })
 }
 
+/// A number of UCUM units of time in years; `None` for other units and for what is no age.
+pub fn years(number: f64, units: &str) -> Option<f64> {
+    let in_years = match units {
+        "a" => 1.0,
+        "mo" => 1.0 / 12.0,
+        "wk" => 7.0 / 365.25,
+        "d" => 1.0 / 365.25,
+        "h" => 1.0 / (24.0 * 365.25),
+        _ => return None,
+    };
+    Some(number * in_years).filter(|years| (0.0..1000.0).contains(years))
+}
+
 fn add(date: Date, days: i64) -> Option<Date> {
     // jiff refuses spans beyond its calendar.
     let span = Span::new().try_days(days).ok()?;
@@ -261,6 +274,8 @@ mod tests {
 
     #[test]
     fn ages_above_89_are_90() {
+        assert!(years(1080.0, "mo") == Some(90.0) && years(32_873.0, "d").is_some_and(|y| y > 90.0));
+        assert!(years(1.0, "1").is_none() && years(f64::NAN, "a").is_none() && years(-1.0, "a").is_none());
         for (text, expected) in [
             ("089Y", "089Y"),
             ("090Y", "090Y"),

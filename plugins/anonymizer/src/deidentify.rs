@@ -5,19 +5,24 @@
 
 use crate::audit::{Action, Audit};
 use crate::dummy;
+use crate::graphics;
 use crate::iod_types::Iod;
 use crate::marks::mark;
+use crate::options::Choice;
 use crate::profile::{Decision, Profile, Reason, Rule, Verdict};
 use crate::pseudonyms::{self, Pseudonyms, Replacement, is_well_known};
 use crate::refusal::{Passed, Refusal};
 use crate::rules;
+use crate::safe_private;
 use crate::strays;
+use crate::structured::{self, Planned};
 use crate::value;
 use dicom_core::value::PrimitiveValue;
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
+use std::collections::BTreeMap;
 
 /// Sequences deeper than this are refused.
 const MAX_DEPTH: usize = 32;
@@ -42,6 +47,8 @@ pub fn deidentify(
         profile,
         iod: profile.iod(&value::first_text(&source, tags::SOP_CLASS_UID)),
         place: Vec::new(),
+        planned: None,
+        by_position: profile.has(Choice::StructuredContent) && structured::refers_by_position(&source),
         audit: Audit { datasets: 1, blanked: u64::from(blanked), ..Audit::default() },
     };
     let mut clean = cleaner.clean(source)?;
@@ -57,6 +64,10 @@ pub(crate) struct Cleaner<'a> {
     pub(crate) iod: Iod,
     /// The enclosing sequences, outermost first.
     pub(crate) place: Vec<Tag>,
+    /// What happens to the content item that is cleaned next.
+    pub(crate) planned: Option<Planned>,
+    /// Whether content items are referred to by their positions.
+    pub(crate) by_position: bool,
     pub(crate) audit: Audit,
 }
 
@@ -65,7 +76,8 @@ impl Cleaner<'_> {
         if self.place.len() > MAX_DEPTH {
             return Err(Refusal::new("too-deep", format!("sequences nest deeper than {MAX_DEPTH} levels")));
         }
-        let near = Surroundings::of(&source);
+        let near = Surroundings::of(&source, self.planned.take(), self.profile);
+        let safe = self.safe_private(&source);
         let strays: Vec<Tag> = source.tags().filter(|tag| strays::is_stray(&source, &self.place, *tag)).collect();
         let mut kept = Vec::new();
         for element in source {
@@ -73,6 +85,10 @@ impl Cleaner<'_> {
             if strays.contains(&tag) {
                 let verdict = self.profile.decide(self.iod, &self.place, tag, element.vr());
                 self.remove(tag, Reason::Stray, verdict);
+                continue;
+            }
+            if tag.group() % 2 == 1 {
+                kept.extend(self.private(element, &safe));
                 continue;
             }
             kept.extend(self.element(element, &near)?);
@@ -87,6 +103,9 @@ impl Cleaner<'_> {
         let profile = self.profile;
         if let Some(action) = profile.rules.get(tag) {
             return Ok(self.by_site(action, &element));
+        }
+        if let Some(planned) = near.planned.filter(|_| structured::is_content_value(tag)) {
+            return self.content_value(planned, element, near);
         }
         let verdict = profile.decide(self.iod, &self.place, tag, vr);
         let listed = matches!(verdict.decision, Decision::Empty | Decision::Dummy);
@@ -127,7 +146,7 @@ impl Cleaner<'_> {
             Decision::Retain => self.retain(element, near, verdict),
             Decision::Shift => self.shift(element, near, verdict),
             Decision::CleanText => self.clean_text(element, near, verdict),
-            Decision::Overlay => Ok(self.remove(tag, Reason::Graphics, verdict)),
+            Decision::Overlay => self.overlay(element, near, verdict),
         }
     }
 
@@ -139,7 +158,55 @@ impl Cleaner<'_> {
     ) -> Result<Option<InMemElement>, Refusal> {
         let (tag, vr) = (element.header().tag, element.vr());
         let verdict = self.profile.without_options(self.iod, &self.place, tag, vr);
+        // A content item without its value would be none.
+        if near.planned.is_some() && structured::is_content_value(tag) && tag != tags::UID {
+            return Ok(Some(self.dummied(&element, verdict)));
+        }
         self.act(verdict, element, near)
+    }
+
+    /// The private attributes of a data set that may stay, with their creators' elements.
+    fn safe_private(&self, source: &InMemDicomObject) -> BTreeMap<Tag, Option<VR>> {
+        if !self.profile.has(Choice::SafePrivate) {
+            return BTreeMap::new();
+        }
+        let list = &self.profile.facts().safe_private;
+        let mut safe = BTreeMap::new();
+        for element in source.iter().filter(|e| e.header().tag.group() % 2 == 1) {
+            let tag = element.header().tag;
+            let (Some(creator), Some(at)) = (safe_private::creator(source, tag), safe_private::creator_tag(tag)) else {
+                continue;
+            };
+            if let Some(vr) = list.vr(&creator, tag).filter(|vr| self.is_safe(element, *vr)) {
+                safe.insert(tag, Some(vr));
+                safe.insert(at, None);
+            }
+        }
+        safe
+    }
+
+    /// Whether a listed private attribute has its VR (or bytes that are possible for it) and does not repeat the patient.
+    fn is_safe(&self, element: &InMemElement, vr: VR) -> bool {
+        let typed = (element.vr() == VR::UN).then(|| value::typed_as(element, vr)).flatten();
+        let element = typed.as_ref().unwrap_or(element);
+        element.vr() == vr
+            && value::is_possible(vr, element.value())
+            && self.profile.rules.get(element.header().tag).is_none()
+            && !value::texts(element.value()).iter().any(|text| self.map.echoes(text))
+    }
+
+    /// A private attribute: it goes, unless it is among the safe ones.
+    fn private(&mut self, element: InMemElement, safe: &BTreeMap<Tag, Option<VR>>) -> Option<InMemElement> {
+        let tag = element.header().tag;
+        let Some(vr) = safe.get(&tag) else {
+            let verdict = self.profile.decide(self.iod, &self.place, tag, element.vr());
+            return self.remove(tag, Reason::Private, verdict);
+        };
+        let vr = vr.unwrap_or(VR::LO);
+        let decision = Decision::Keep;
+        let verdict = Verdict { decision, rule: Rule::Private, option: Some(Choice::SafePrivate) };
+        self.audit.note(tag, Action::Kept, verdict);
+        Some(if element.vr() == VR::UN { value::typed_as(&element, vr).unwrap_or(element) } else { element })
     }
 
     fn by_site(&mut self, action: &rules::Action, element: &InMemElement) -> Option<InMemElement> {
@@ -219,16 +286,22 @@ pub(crate) struct Surroundings {
     patient: Option<(&'static str, String)>,
     pub(crate) has_code: bool,
     is_text_item: bool,
+    /// What happens to the content item whose attributes these are.
+    planned: Option<Planned>,
+    /// Groups of overlays that may stay.
+    pub(crate) regions: Vec<u16>,
 }
 
 impl Surroundings {
-    fn of(dataset: &InMemDicomObject) -> Self {
+    fn of(dataset: &InMemDicomObject, planned: Option<Planned>, profile: &Profile) -> Self {
         let codes = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE];
         Self {
             own_patient_id: value::first_text(dataset, tags::PATIENT_ID),
             patient: pseudonyms::patient(dataset),
             has_code: codes.iter().any(|tag| !value::first_text(dataset, *tag).is_empty()),
             is_text_item: value::first_text(dataset, tags::VALUE_TYPE) == "TEXT",
+            planned,
+            regions: if profile.has(Choice::Graphics) { graphics::regions(dataset) } else { vec![] },
         }
     }
 }

@@ -2,14 +2,18 @@
 
 use crate::audit::Action;
 use crate::codes;
+use crate::content::Plan;
 use crate::deidentify::Cleaner;
 use crate::dummy;
+use crate::graphics;
 use crate::iod_types::Type;
+use crate::options::Choice;
 use crate::profile::{Reason, Verdict};
 use crate::refusal::Refusal;
 use crate::value;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
 /// What of an item stays in a sequence of references (`U*`): which instance, which part of it, why.
@@ -47,8 +51,19 @@ impl Cleaner<'_> {
                 codes::replace(&mut item);
                 self.audit.note(tags::CODE_VALUE, Action::Dummied, verdict);
             }
+            let planned = self.planned(&item);
+            if let Some(planned) = planned.filter(|planned| planned.plan == Plan::Drop) {
+                cleaned.extend(self.drop_item(planned, &item));
+                hollowed = true;
+                continue;
+            }
+            self.planned = planned;
             let held = item.iter().next().is_some();
-            let item = self.clean(item)?;
+            let mut item = self.clean(item)?;
+            if planned.is_some_and(|planned| !self.cap_age(planned, &mut item)) || self.is_undrawn(tag, &item) {
+                hollowed = true;
+                continue;
+            }
             hollowed |= held && item.iter().next().is_none();
             cleaned.push(item);
         }
@@ -57,11 +72,21 @@ impl Cleaner<'_> {
         if hollowed {
             cleaned.retain(|item| item.iter().next().is_some());
             if cleaned.is_empty() {
-                return Ok(self.remove(tag, Reason::Hollow, verdict));
+                return Ok(match self.profile.type_of(self.iod, &self.place, tag) {
+                    Type::Two => {
+                        self.audit.note(tag, Action::Emptied, verdict);
+                        Some(dummy::sequence(tag, vec![]))
+                    }
+                    _ => self.remove(tag, Reason::Hollow, verdict),
+                });
             }
         }
         self.audit.note(tag, Action::Kept, verdict);
         Ok(Some(dummy::sequence(tag, cleaned)))
+    }
+
+    fn is_undrawn(&self, tag: Tag, item: &InMemDicomObject) -> bool {
+        self.profile.has(Choice::Graphics) && graphics::is_hollow(tag, item)
     }
 
     /// A `U*` sequence: items that refer to an instance stay, reduced to the reference. Without any, it is as listed: out.

@@ -73,6 +73,16 @@ pub fn retyped(element: InMemElement) -> InMemElement {
     }
 }
 
+/// An element that came as UN under a VR that it is known to have, where the bytes prove to be possible for it.
+pub fn typed_as(element: &InMemElement, vr: VR) -> Option<InMemElement> {
+    match element.value() {
+        Value::Primitive(PrimitiveValue::U8(bytes)) => {
+            typed(vr, bytes).map(|value| DataElement::new(element.header().tag, vr, value))
+        }
+        _ => None,
+    }
+}
+
 fn typed(vr: VR, bytes: &[u8]) -> Option<PrimitiveValue> {
     let text = |possible: fn(u8) -> bool| {
         let text = std::str::from_utf8(bytes).ok()?.trim_end_matches(['\0', ' ']);
