@@ -5,7 +5,8 @@
 Needs highdicom (it carries the tables of PS3.3 as JSON) and pydicom. Only facts are taken: attribute, place, Type, SOP Classes.
 One row for an attribute at one place (tags of the enclosing sequences, outermost first) and one Type (1 or 2; conditional Types count as
 their unconditional ones; everything not listed is Type 3 or absent there). `iods` names the composite IODs that have a patient for which
-it holds: `*` all, `!a b` all but a and b. Content items nest without end; one level stands for all. The rows before them, with an empty tag, name the SOP Classes of each IOD.
+it holds: `*` all, `!a b` all but a and b. Content items nest without end; one level stands for all. The rows
+before them, with an empty tag, name the SOP Classes of each IOD.
 """
 import collections, csv, json, os, sys
 import highdicom
@@ -18,11 +19,14 @@ load = lambda name: json.load(open(os.path.join(STANDARD, name)))
 sop_classes, iods, modules = load('sop_class_iod_map.json'), load('iod_module_map.json'), load('module_attribute_map.json')
 STRICTNESS = {'3': 0, '2C': 1, '2': 1, '1C': 2, '1': 2}
 
-wanted = set()
+wanted, removed = set(), set()
 for row in csv.DictReader(open(TABLE)):
-    if '/' in row['basic_profile'] or row['basic_profile'] == 'Z':
-        group, element = row['tag'].strip('()').split(',')
-        wanted.add((int(group, 16) << 16) | int(element, 16))
+    if not row['tag'].startswith('(') or 'x' in row['tag']:
+        continue
+    group, element = row['tag'].strip('()').split(',')
+    kind = removed if row['basic_profile'] == 'X' else wanted
+    if row['basic_profile'] not in ('D', 'U'):
+        kind.add((int(group, 16) << 16) | int(element, 16))
 
 composite = {i for i in sop_classes.values() if any(m['key'] == 'patient' for m in iods[i])}
 CONTENT = keyword_dict['ContentSequence']
@@ -32,7 +36,8 @@ for iod in composite:
     for module in iods[iod]:
         for a in modules.get(module['key'], []):
             tag, kind = keyword_dict.get(a['keyword']), STRICTNESS.get(a['type'], 0)
-            if tag in wanted and kind:
+            # What the profile always removes matters only where it must be present whatever else is.
+            if kind and (tag in wanted or tag in removed and a['type'] in ('1', '2')):
                 place = once(tuple(keyword_dict[k] for k in a['path']))
                 strictest[tag, place, iod] = max(kind, strictest.get((tag, place, iod), 0))
 

@@ -11,6 +11,9 @@ const CSV: &str = include_str!("../data/sop_classes.csv");
 pub enum Kind {
     /// Holds pixels: checked for burned-in text.
     Image,
+    /// Holds pixels that were computed (a segmentation, a dose, a map): text is not burned into them, whatever their
+    /// modality.
+    Computed,
     /// Holds none.
     Object,
     /// Cannot be cleaned.
@@ -35,6 +38,7 @@ impl Classes {
             let [uid, name, kind]: [&str; 3] = line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
             let kind = match kind {
                 "image" => Kind::Image,
+                "computed" => Kind::Computed,
                 "object" => Kind::Object,
                 "refused" => Kind::Refused,
                 _ => return Err(wrong()),
@@ -68,6 +72,7 @@ mod tests {
     fn known_classes_pass_and_others_are_named() {
         let classes = Classes::embedded().expect("classes");
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.2"), Ok(Kind::Image));
+        assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.66.4"), Ok(Kind::Computed));
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.88.33"), Ok(Kind::Object));
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.481.3"), Ok(Kind::Object));
         for (uid, expected) in [

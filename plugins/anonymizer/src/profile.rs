@@ -297,6 +297,9 @@ fn resolve(actions: Actions, kind: Type, vr: VR) -> Decision {
     let empty = actions.empty.then_some(Decision::Empty);
     let dummy = actions.dummy.then_some(Decision::Dummy);
     let chosen = match kind {
+        // What the table removes whatever the Type, and the IOD demands: nothing of the value stays either way.
+        Type::One if actions.remove && actions.is_single() => Some(Decision::Dummy),
+        Type::Two if actions.remove && actions.is_single() => Some(Decision::Empty),
         Type::Three => remove.or(empty).or(dummy),
         Type::Two => empty.or(dummy).or(remove),
         // Z permits a dummy too, and Type 1 needs one. Unknown SOP Classes are treated as if it were needed wherever
@@ -360,6 +363,10 @@ mod tests {
         assert_eq!(decide(PET, (0x0008, 0x0022), VR::DA), Decision::Empty);
         assert_eq!(decide(CT, (0x0008, 0x2112), VR::SQ), Decision::References);
         assert_eq!(decide(CT, (0x0020, 0x0052), VR::UI), Decision::MapUid);
+        // Presentation Creation Date is X, but Type 1 in a presentation state.
+        let state = "1.2.840.10008.5.1.4.1.1.11.1";
+        assert_eq!(decide(CT, (0x0070, 0x0082), VR::DA), Decision::Remove(Reason::Listed));
+        assert_eq!(decide(state, (0x0070, 0x0082), VR::DA), Decision::Dummy);
     }
 
     #[test]

@@ -59,14 +59,14 @@ pub fn check(dataset: &InMemDicomObject, profile: &Profile) -> Result<Passed, Re
     if !profile.has(Choice::Uids) {
         pseudonyms::check_instance_uids(dataset)?;
     }
-    if kind != Kind::Image && !has_pixels {
+    if kind == Kind::Object && !has_pixels {
         return Ok(Passed { blank: vec![] });
     }
     let blank = match profile.has(Choice::PixelData) {
         true => pixel_rules::blanks(&profile.pixel_rules, dataset).unwrap_or_default(),
         false => vec![],
     };
-    match check_pixels(dataset) {
+    match check_pixels(dataset, kind != Kind::Computed) {
         Err(refusal) if refusal.code == BURNED_IN && !blank.is_empty() => Ok(Passed { blank }),
         checked => checked.map(|()| Passed { blank }),
     }
@@ -93,12 +93,12 @@ const ULTRASOUND: [&str; 7] = [
 /// Words in Image Type that mark screens and protocol pages sent as images of the modality.
 const SCREENS: [&str; 6] = ["SCREEN", "DOSE", "PROT", "CAPTURE", "REPORT", "SNAPSHOT"];
 
-/// Refuses a data set whose pixels may show who the patient is.
+/// Refuses a data set whose pixels may show who the patient is. `by_modality`: also a kind of image that commonly does.
 ///
 /// # Errors
 /// `burned-in-annotation`: the data set says so, or is a captured screen, a dose or protocol page, ultrasound or another
 /// kind of image with burned-in text. `unknown-modality`: none is given.
-pub fn check_pixels(dataset: &InMemDicomObject) -> Result<(), Refusal> {
+pub fn check_pixels(dataset: &InMemDicomObject, by_modality: bool) -> Result<(), Refusal> {
     let burned = |what: &str| Err(Refusal::new(BURNED_IN, format!("the pixels may show who the patient is: {what}")));
     let texts = |tag: (u16, u16)| dataset.get(Tag::from(tag)).map(|e| value::texts(e.value())).unwrap_or_default();
     let first = |tag: (u16, u16)| texts(tag).into_iter().next().unwrap_or_default().to_ascii_uppercase();
@@ -119,6 +119,9 @@ pub fn check_pixels(dataset: &InMemDicomObject) -> Result<(), Refusal> {
     let image_type = texts((0x0008, 0x0008));
     if image_type.iter().skip(1).any(|v| SCREENS.iter().any(|s| v.to_ascii_uppercase().contains(s))) {
         return burned("ImageType names a captured screen, or a dose or protocol page");
+    }
+    if !by_modality {
+        return Ok(());
     }
     match first((0x0008, 0x0060)).as_str() {
         "" => Err(Refusal::new(
