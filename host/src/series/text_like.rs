@@ -13,7 +13,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use super::blank::Rectangle;
-use pieces::Piece;
+use pieces::{Drawing, Piece, Span};
 
 /// Lowest and greatest height of a glyph, pixels.
 const HEIGHTS: std::ops::RangeInclusive<usize> = 5..=60;
@@ -21,8 +21,14 @@ const HEIGHTS: std::ops::RangeInclusive<usize> = 5..=60;
 const MIN_GLYPHS: usize = 4;
 /// Thresholds of contrast, as parts of the image's range.
 const LEVELS: [f32; 9] = [0.12, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3, 2.0, 3.0];
+/// How much neighbours may differ in a piece of one value, as a part of the image's range.
+const EVEN: f32 = 0.05;
+/// A logistic regression over [`features`]: lines drawn into CT slices against chains that were found in CT and MR slices
+/// and in noise.
+const WEIGHTS: [f32; 8] = [6.3, -29.0, -21.8, -7.8, -3.6, 21.4, -2.6, -1.0];
+const BIAS: f32 = -10.3;
 /// Odds (natural logarithm) from which a line counts as text.
-const SURE: f32 = 3.5;
+const SURE: f32 = 0.0;
 /// More pieces than this at one threshold are noise or texture, in which lines mean nothing.
 const MAX_PIECES: usize = 6000;
 
@@ -47,15 +53,19 @@ pub fn text_like(values: &[i32], rows: usize, columns: usize) -> Vec<TextLike> {
     let mut found = Vec::new();
     for dark in [false, true] {
         let (strokes, image) = strokes::strokes(&image, rows, columns, dark);
-        for level in LEVELS {
-            let threshold = (level * f32::from(range)).clamp(1.0, f32::from(i16::MAX)) as i16;
-            let pieces = pieces::pieces(&strokes, &image, rows, columns, threshold);
+        let drawing = Drawing { strokes: &strokes, image: &image, columns };
+        let part = |part: f32| (part * f32::from(range)).clamp(1.0, f32::from(i16::MAX)) as i16;
+        let mut spans = Span::all(rows, columns);
+        for (index, level) in LEVELS.into_iter().enumerate() {
+            let pieces;
+            (pieces, spans) = pieces::pieces(drawing, &spans, part(level), i16::MAX);
             if pieces.is_empty() {
                 break;
             }
-            let glyphs: Vec<Piece> = pieces.into_iter().filter(like_a_glyph).collect();
-            if (MIN_GLYPHS..=MAX_PIECES).contains(&glyphs.len()) {
-                lines(glyphs, rows, &mut found);
+            lines(pieces, rows, &mut found);
+            if index == 0 {
+                // Grey text on anatomy of its own brightness: pieces of one value each.
+                lines(pieces::pieces(drawing, &spans, part(level), part(EVEN)).0, rows, &mut found);
             }
         }
     }
@@ -75,6 +85,10 @@ fn like_a_glyph(piece: &Piece) -> bool {
 
 /// Chains of pieces from left to right on one baseline.
 fn lines(mut glyphs: Vec<Piece>, rows: usize, found: &mut Vec<TextLike>) {
+    glyphs.retain(like_a_glyph);
+    if !(MIN_GLYPHS..=MAX_PIECES).contains(&glyphs.len()) {
+        return;
+    }
     glyphs.sort_unstable_by_key(|g| (g.left, g.top));
     let mut at_bottom = vec![Vec::new(); rows];
     for (index, glyph) in glyphs.iter().enumerate() {
@@ -92,6 +106,7 @@ fn lines(mut glyphs: Vec<Piece>, rows: usize, found: &mut Vec<TextLike>) {
     };
     let next: Vec<Option<usize>> = glyphs.iter().map(follows).collect();
     let mut used = vec![false; glyphs.len()];
+    let mut chains = Vec::new();
     for start in 0..glyphs.len() {
         let mut chain = Vec::new();
         let mut at = Some(start);
@@ -102,8 +117,13 @@ fn lines(mut glyphs: Vec<Piece>, rows: usize, found: &mut Vec<TextLike>) {
             chain.extend(glyphs.get(index));
             at = next.get(index).copied().flatten();
         }
-        found.extend(judge(&chain));
+        if chain.len() >= MIN_GLYPHS {
+            chains.push(chain);
+        }
     }
+    // Where many pieces lie about in no line, some fall into line by chance.
+    let loners = glyphs.len() - chains.iter().map(Vec::len).sum::<usize>();
+    found.extend(chains.iter().filter_map(|chain| judge(chain, loners)));
 }
 
 /// May `b` be the glyph after `a`?
@@ -111,18 +131,28 @@ fn neighbours(a: &Piece, b: &Piece) -> bool {
     let (small, large) = (a.height().min(b.height()), a.height().max(b.height()));
     let value = f32::from(a.peak - b.peak).abs();
     b.left > a.right
-        && (b.left - a.right) * 10 <= large * 13
+        && (b.left - a.right) * 10 <= large * 20
         && small * 9 >= large * 5
         && value <= 0.25 * a.contrast().min(b.contrast())
 }
 
 /// How much a chain looks like text; `None` where it does not.
-fn judge(chain: &[&Piece]) -> Option<TextLike> {
-    let n = chain.len();
-    if n < MIN_GLYPHS {
+fn judge(chain: &[&Piece], loners: usize) -> Option<TextLike> {
+    let z = BIAS + features(chain, loners).iter().zip(WEIGHTS).map(|(feature, weight)| feature * weight).sum::<f32>();
+    if z < SURE {
         return None;
     }
-    let mean = |of: &dyn Fn(&Piece) -> f32| chain.iter().map(|p| of(p)).sum::<f32>() / n as f32;
+    let left = chain.iter().map(|p| p.left).min()?;
+    let right = chain.iter().map(|p| p.right).max()?;
+    let top = chain.iter().map(|p| p.top).min()?;
+    let bottom = chain.iter().map(|p| p.bottom).max()?;
+    let rectangle = Rectangle { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
+    Some(TextLike { rectangle, score: 1.0 - (SURE - z).exp() / 2.0, glyphs: chain.len() })
+}
+
+/// What tells text from chance, in the order of [`WEIGHTS`].
+fn features(chain: &[&Piece], loners: usize) -> [f32; 8] {
+    let mean = |of: &dyn Fn(&Piece) -> f32| chain.iter().map(|p| of(p)).sum::<f32>() / chain.len() as f32;
     let spread = |of: &dyn Fn(&Piece) -> f32| {
         let middle = mean(of);
         mean(&|p| (of(p) - middle).powi(2)).sqrt()
@@ -133,24 +163,28 @@ fn judge(chain: &[&Piece]) -> Option<TextLike> {
     let mut gaps: Vec<usize> = chain.iter().zip(chain.iter().skip(1)).map(|(a, b)| b.left - a.right).collect();
     gaps.sort_unstable();
     let gap = gaps.get(gaps.len() / 2).copied().unwrap_or_default() as f32 / height;
-    // Weights of a logistic regression: lines drawn into CT slices against chains found in CT and MR slices and noise.
-    let z = 7.0 * (n as f32).ln()
-        - 26.0 * spread(&|p| p.height() as f32) / height
-        - 23.0 * spread(&|p| p.bottom as f32) / height
-        - 25.0 * spread(&|p| f32::from(p.peak)) / contrast
-        - 5.0 * mean(&Piece::spread) / contrast
-        + 26.0 * stroke.min(0.3)
-        - gap
-        - 13.5;
-    if z < SURE {
-        return None;
-    }
-    let left = chain.iter().map(|p| p.left).min()?;
-    let right = chain.iter().map(|p| p.right).max()?;
-    let top = chain.iter().map(|p| p.top).min()?;
-    let bottom = chain.iter().map(|p| p.bottom).max()?;
-    let rectangle = Rectangle { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
-    Some(TextLike { rectangle, score: 1.0 - (SURE - z).exp() / 2.0, glyphs: n })
+    [
+        (chain.len() as f32).ln(),
+        uneven(chain),
+        spread(&|p| p.bottom as f32) / height,
+        spread(&|p| f32::from(p.peak)) / contrast,
+        mean(&Piece::spread) / contrast,
+        stroke.min(0.3),
+        gap.min(1.0),
+        (loners as f32).ln_1p(),
+    ]
+}
+
+/// How far heights lie from the two that a line of text has: capitals with digits, and small letters.
+fn uneven(chain: &[&Piece]) -> f32 {
+    let tallest = chain.iter().map(|p| p.height()).max().unwrap_or_default() as f32;
+    let (large, small): (Vec<f32>, Vec<f32>) =
+        chain.iter().map(|p| p.height() as f32).partition(|&h| h >= 0.87 * tallest);
+    let squares = |heights: &[f32]| {
+        let mean = heights.iter().sum::<f32>() / heights.len().max(1) as f32;
+        heights.iter().map(|h| (h - mean).powi(2)).sum::<f32>()
+    };
+    ((squares(&large) + squares(&small)) / chain.len() as f32).sqrt() / tallest.max(1.0)
 }
 
 /// Lines that were found at several thresholds become one each, the strongest first.
