@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
+use super::identity::IdentityArgs;
 use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
@@ -230,6 +231,7 @@ fn run_args(args: &BenchArgs, input: Vec<PathBuf>, key: PathBuf) -> RunArgs {
         seed: None,
         run_time: None,
         key: Some(key),
+        identity: IdentityArgs::default(),
         precision: args.precision,
         allow_toy: args.allow_toy || args.input.is_empty(),
         include_derived: false,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use super::identity::IdentityArgs;
 use super::places::{PlacesArgs, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
@@ -83,6 +84,9 @@ pub struct DeidArgs {
     /// The site's pseudonym key [default: key_file in the site configuration]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// Pseudonyms and their mapping.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Run at most N cases (studies)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -143,6 +147,7 @@ fn run_args(args: &DeidArgs) -> RunArgs {
         seed: None,
         run_time: None,
         key: args.key.clone(),
+        identity: args.identity.clone(),
         precision: None,
         allow_toy: false,
         include_derived: true,

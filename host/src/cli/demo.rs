@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::identity::IdentityArgs;
 use super::phantom::{self, PhantomArgs, PhantomError};
 use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
@@ -73,6 +74,7 @@ fn run_args(args: &DemoArgs) -> RunArgs {
         seed: None,
         run_time: None,
         key: Some(folder.join(PRIVATE).join(KEY_FILE)),
+        identity: IdentityArgs::default(),
         precision: Some(Precision::Auto),
         allow_toy: true,
         include_derived: false,

@@ -8,6 +8,7 @@ pub mod deid;
 pub mod demo;
 pub mod doctor;
 pub mod graph;
+pub mod identity;
 pub mod inspect;
 pub mod key;
 pub mod log;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::identity::IdentityArgs;
 use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
@@ -65,6 +66,9 @@ pub struct RunArgs {
     /// The site's pseudonym key [default: key_file in the site configuration]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// Pseudonyms and their mapping.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Arithmetic of networks, where the pipeline does not say it [default: the site's, else auto]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
@@ -151,6 +155,7 @@ pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Requ
         memory_limit: memory_limit(&planned.site, jobs),
         pinned,
         device_notes: choice.notes,
+        mapping: args.identity.mapping.clone(),
     };
     Ok((request, planned, options))
 }
@@ -224,6 +229,7 @@ pub fn refusal(refused: Refused, sources: &Sources, places: &PlacesArgs) -> Repl
         }
         Refused::Environment(text) => Reply::refuse(3, text),
         Refused::Integrity(text) => Reply::refuse(4, text),
+        Refused::Pseudonyms(text) => Reply::refuse(2, text),
     }
 }
 
@@ -242,6 +248,7 @@ fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Reques
         checkpoints: absolute(&args.places.checkpoints),
         site: args.site.site.clone(),
         key: key.map(|k| std::path::absolute(&k).unwrap_or(k)),
+        pseudonyms: args.identity.list(&site),
         toys: args.allow_toy,
         arithmetic: Arithmetic { precision: args.precision.map(|p| p.word().to_owned()), cuda: None },
         threads: args.threads.unwrap_or(all_threads() / jobs(args, &site)).max(1),

@@ -176,6 +176,7 @@ fn one(
         checkpoints: absolute(&args.places.checkpoints),
         site: args.site.site.clone(),
         key: Some(key),
+        pseudonyms: None,
         toys: true,
         arithmetic: Arithmetic { precision: None, cuda: None },
         threads: args.threads.unwrap_or(all).max(1),
@@ -184,6 +185,7 @@ fn one(
     let pinned: BTreeMap<String, bool> = run::pinned(&planned)?;
     let output = scratch.path().join("out");
     let options = RunOptions {
+        mapping: None,
         device_notes: Vec::new(),
         // The series alone: the label files beside them are no cases, but can be read by path.
         inputs: inputs.clone(),

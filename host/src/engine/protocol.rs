@@ -95,6 +95,8 @@ pub struct PrepareOrder {
     pub seed: u64,
     /// Run time, RFC 3339.
     pub run_time: jiff::Timestamp,
+    /// Whether the supervisor wants to know what stands for whom.
+    pub mapping: bool,
 }
 
 /// One case.
@@ -167,6 +169,8 @@ pub enum Reply {
 pub struct Private {
     /// The values that the run's own documents are searched for: what `Withheld::packed` gives.
     pub withheld: String,
+    /// What stands for whom, where that was asked for: kind, original, replacement, days.
+    pub mapping: Vec<(String, String, String, Option<i64>)>,
 }
 
 impl std::fmt::Debug for Private {

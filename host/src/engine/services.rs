@@ -8,7 +8,7 @@
 //! | `gantry.kernels/1` | any stage that lists it and sees no identity | what it computes with, for run.json (module `kernels`) |
 //! | `gantry.padding/1` | built-in sources and sinks | voxels that are no anatomy, carried along `like` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +29,10 @@ pub struct Services {
     pub derivations: BTreeMap<String, Json>,
     /// The site's key.
     pub key: Option<identity::Key>,
+    /// The site's own list of pseudonyms.
+    pub assigned: Option<Arc<identity::Assigned>>,
+    /// What was answered in this case, where a mapping is asked for; identities, so in memory only.
+    pub mapping: Option<Mutex<BTreeSet<identity::MappingRow>>>,
     /// What nodes said they compute with; kept from `prepare` over all cases of a worker.
     pub kernels: Arc<Mutex<BTreeMap<String, Kernels>>>,
 }
@@ -58,7 +62,12 @@ impl Services {
             "gantry.padding/1" => padding(request, arriving, leaving),
             "gantry.pseudonym/1" => {
                 let key = self.key.as_ref().ok_or_else(|| refused("there is no pseudonym key"))?;
-                identity::serve(key, request).map_err(|e| refused(&e.to_string()))
+                let served =
+                    identity::serve(key, self.assigned.as_deref(), request).map_err(|e| refused(&e.to_string()))?;
+                if let Some(mapping) = &self.mapping {
+                    mapping.lock().unwrap_or_else(|e| e.into_inner()).extend(served.rows);
+                }
+                Ok(served.answer)
             }
             other => Err(refused(&format!("this host has no service `{other}`"))),
         }

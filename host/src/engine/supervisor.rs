@@ -16,7 +16,7 @@ use super::output::{Output, OutputError};
 use super::protocol::{CaseOrder, Completion, PrepareOrder, Private, ScanOrder};
 use super::run_json::{self, RunRecord};
 use super::self_audit::{self, Finding, Texts, Withheld};
-use crate::identity::Key;
+use crate::identity::{Key, MappingFile, MappingRow};
 use crate::pipeline::CaseName;
 use crate::plan::{Plan, Planned, Request, estimate};
 use crate::series::{Repair, ScanReport, SeriesRecord};
@@ -50,6 +50,8 @@ pub struct RunOptions {
     pub pinned: BTreeMap<String, bool>,
     /// What was said about devices.
     pub device_notes: Vec<String>,
+    /// `--mapping`: where what stands for whom is written.
+    pub mapping: Option<PathBuf>,
 }
 
 /// Why a run ended before its cases, with the exit code.
@@ -113,6 +115,18 @@ pub fn run(
     })?;
     let mut request = request.clone();
     let key = key(&mut request, &output)?;
+    let mapping = match &options.mapping {
+        None => None,
+        Some(_) if !self_audit::wanted(&planned.plan.graph) => {
+            let text = "--mapping: nothing in this pipeline takes identity away, so nothing stands for anybody";
+            return Err(RunError { exit: 2, text: text.to_owned() });
+        }
+        Some(path) => {
+            output.private().map_err(|e| environment("making OUT/private", &e))?;
+            let opened = MappingFile::open(path, &output.folder);
+            Some(opened.map_err(|e| RunError { exit: 2, text: e.to_string() })?)
+        }
+    };
     let journal_path = output.folder.join("journal.jsonl");
     if options.fresh && journal_path.exists() {
         std::fs::remove_file(&journal_path).map_err(|e| environment("removing the old journal", &e))?;
@@ -180,8 +194,10 @@ pub fn run(
         memory_limit: options.memory_limit,
         seed: options.seed,
         run_time,
+        mapping: options.mapping.is_some(),
     };
     let mut ledger = Ledger::new(&output, journal, history, watcher);
+    ledger.mapping = mapping;
     let todo = ledger.skip_finished(&chosen)?;
     let ended = drive(&planned.plan, &prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
     let complete = ended.is_ok();
@@ -190,9 +206,10 @@ pub fn run(
         true => close_audited(&mut ledger, &record),
         false => ledger.close(complete).and_then(|()| ledger.manifest(&run_json::render(&record, &ledger, None))),
     };
+    let mapped = ledger.settle_mapping();
     let summary = ledger.summary;
     // What ended the run is what the user must hear, even where its last words cannot be written either.
-    ended.and(written)?;
+    ended.and(written).and(mapped)?;
     Ok(summary)
 }
 
@@ -413,7 +430,7 @@ fn drive(
             }
             let result = match back {
                 Back::Started(i) => ledger.started(&chosen[i]),
-                Back::Case(i, _, Ok(completion)) => ledger.finished(&chosen[i], *completion),
+                Back::Case(i, private, Ok(completion)) => ledger.finished(&chosen[i], *completion, private),
                 Back::Case(i, _, Err((failure, warnings)))
                     if failure.outcome != Outcome::Cancelled && !failure.environment =>
                 {
@@ -566,6 +583,8 @@ pub struct Ledger<'a> {
     pub summary: Summary,
     /// Values that must stand in none of the run's documents; in memory only.
     documents: self_audit::Documents,
+    /// What stands for whom, where it was asked for.
+    mapping: Option<MappingFile>,
 }
 
 impl<'a> Ledger<'a> {
@@ -581,7 +600,8 @@ impl<'a> Ledger<'a> {
                 Record::RunStarted { .. } | Record::RunFinished { .. } => {}
             }
         }
-        Ledger { output, journal, watcher, known, summary: Summary::default(), documents: Default::default() }
+        let documents = self_audit::Documents::default();
+        Ledger { output, journal, watcher, known, summary: Summary::default(), documents, mapping: None }
     }
 
     fn append(&mut self, record: &Record) -> Result<(), RunError> {
@@ -624,8 +644,19 @@ impl<'a> Ledger<'a> {
         self.append(&Record::CaseStarted { case: case.name.clone(), digest: case.digest.clone() })
     }
 
-    fn finished(&mut self, case: &Case, completion: Completion) -> Result<(), RunError> {
+    fn finished(&mut self, case: &Case, completion: Completion, private: Private) -> Result<(), RunError> {
         self.output.commit(&case.name).map_err(|e| environment("moving a finished case into place", &e))?;
+        if let Some(mapping) = &mut self.mapping {
+            let row = |(kind, original, replacement, date_offset_days)| MappingRow {
+                kind,
+                original,
+                replacement,
+                date_offset_days,
+            };
+            // Before the journal: a case that counts as finished has its rows.
+            let rows: Vec<MappingRow> = private.mapping.into_iter().map(row).collect();
+            mapping.append(&case.name, &rows).map_err(|e| environment("writing the mapping", &e))?;
+        }
         let (expected, measured) = &mut self.summary.peak_bytes;
         *expected = completion.expected_peak_bytes.max(*expected);
         *measured = completion.peak_rss_bytes.max(*measured);
@@ -663,6 +694,13 @@ impl<'a> Ledger<'a> {
 
     fn close(&mut self, complete: bool) -> Result<(), RunError> {
         self.append(&Record::RunFinished { complete })
+    }
+
+    /// Leaves the rows of finished cases in the mapping, and no others.
+    fn settle_mapping(&mut self) -> Result<(), RunError> {
+        let Some(mapping) = self.mapping.take() else { return Ok(()) };
+        let finished = |case: &str| matches!(self.known.get(case), Some(Record::CaseFinished { .. }));
+        mapping.settle(&finished).map_err(|e| RunError { exit: 3, text: e.to_string() })
     }
 
     fn manifest(&self, text: &str) -> Result<(), RunError> {

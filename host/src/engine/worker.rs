@@ -1,6 +1,6 @@
 //! The workers: processes that parse patient files and run plugin code, so that what goes wrong there costs one case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, IsTerminal};
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ use super::pulse::Pulse;
 use super::self_audit::{self, CaseTraces, Figures, Public, Withheld};
 use super::services::Services;
 use crate::diagnostic::Sources;
-use crate::identity::Key;
+use crate::identity::{Assigned, Key, MappingRow};
 use crate::plan::{Plan, Refused};
 use crate::registry::Origin;
 use crate::registry::library::{FolderBytes, LibraryError};
@@ -154,6 +154,7 @@ struct Ready {
     pool: rayon::ThreadPool,
     pulse: Pulse,
     key: Option<Key>,
+    assigned: Option<Arc<Assigned>>,
     /// What nodes said they compute with.
     kernels: Arc<Mutex<BTreeMap<String, Kernels>>>,
 }
@@ -178,6 +179,7 @@ impl Ready {
             }
             Refused::Environment(text) => environment(text),
             Refused::Integrity(text) => integrity("plugin-integrity", text),
+            Refused::Pseudonyms(text) => (Failure::host("pseudonyms", text), 2),
         })?;
         if planned.plan.digest != order.plan_digest {
             return Err(integrity(
@@ -189,6 +191,12 @@ impl Ready {
         let key = match &order.request.key {
             None => None,
             Some(path) => Some(Key::load(path).map_err(|e| (Failure::host("key", e.to_string()), 2))?),
+        };
+        let assigned = match &order.request.pseudonyms {
+            None => None,
+            Some(path) => {
+                Some(Arc::new(Assigned::load(path).map_err(|e| (Failure::host("pseudonyms", e.to_string()), 2))?))
+            }
         };
         // A plugin has a library for each device; nodes of one plugin may run on different ones.
         let mut entries: BTreeMap<(String, bool), &'static v1::Entry> = BTreeMap::new();
@@ -227,8 +235,15 @@ impl Ready {
             .build()
             .map_err(|e| environment(format!("threads: {e}")))?;
         let kernels = Arc::default();
-        let services =
-            Services { sources: BTreeMap::new(), roots: Vec::new(), derivations: BTreeMap::new(), key: None, kernels };
+        let services = Services {
+            sources: BTreeMap::new(),
+            roots: Vec::new(),
+            derivations: BTreeMap::new(),
+            key: None,
+            assigned: None,
+            mapping: None,
+            kernels,
+        };
         let warnings = Mutex::default();
         let context = CaseContext {
             case_no: 0,
@@ -260,7 +275,7 @@ impl Ready {
             })?);
         }
         let kernels = services.kernels;
-        Ok((Ready { order: order.clone(), plan, live, pool, pulse, key, kernels }, built_by))
+        Ok((Ready { order: order.clone(), plan, live, pool, pulse, key, assigned, kernels }, built_by))
     }
 
     fn run(&mut self, case: &CaseOrder, cancel: &AtomicBool) -> Reply {
@@ -280,6 +295,8 @@ impl Ready {
             roots: case.roots.clone(),
             derivations,
             key: self.key.clone(),
+            assigned: self.assigned.clone(),
+            mapping: self.order.mapping.then(Mutex::default),
             kernels,
         };
         let context = CaseContext {
@@ -345,7 +362,8 @@ impl Ready {
         }
         let differences = differences.into_inner().unwrap_or_else(|e| e.into_inner());
         let withheld = self.withheld(case, &differences, completion.is_err());
-        let private = Private { withheld: withheld.packed() };
+        let mapping = mapping(services.mapping, &differences);
+        let private = Private { withheld: withheld.packed(), mapping };
         let audited = completion.and_then(|completion| {
             self.pulse.progress(1);
             let figures = self.audit(case, &completion, &withheld)?;
@@ -376,6 +394,16 @@ impl Ready {
         let traces = CaseTraces { staging, outputs, record: &record, log: &log };
         self_audit::case(&traces, withheld, &self_audit::identifying(&self.plan.graph), &self.pool)
     }
+}
+
+/// What stands for whom in what left: of the answers of the service, those that were used.
+fn mapping(
+    answered: Option<Mutex<BTreeSet<MappingRow>>>,
+    differences: &Differences,
+) -> Vec<(String, String, String, Option<i64>)> {
+    let rows = answered.map(|rows| rows.into_inner().unwrap_or_else(|e| e.into_inner())).unwrap_or_default();
+    let used = |row: &MappingRow| differences.written.contains(row.replacement.as_bytes());
+    rows.into_iter().filter(used).map(|r| (r.kind, r.original, r.replacement, r.date_offset_days)).collect()
 }
 
 /// The folder for private copies of libraries for cards, made where it is not there; no plugin id begins with a point.

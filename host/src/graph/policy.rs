@@ -35,6 +35,7 @@ impl Policies<'_, '_> {
     pub fn check(&mut self) {
         self.case_origin();
         self.sinks();
+        self.options();
         self.key();
         self.toys();
         self.case_name();
@@ -179,6 +180,32 @@ impl Policies<'_, '_> {
             .collect();
         let what = if removers.is_empty() { "a de-identifying stage".to_owned() } else { removers.join(" or ") };
         out.help(format!("add {what} before `{writer}`"))
+    }
+
+    /// Stages that make pseudonyms are given no option of PS3.15 Annex E that the site does not permit.
+    fn options(&mut self) {
+        let Some(permitted) = &self.site.permitted_options else { return };
+        let deidentifies = |d: &&Draft| d.spec().is_some_and(|s| s.services.iter().any(|x| x.starts_with(PSEUDONYM)));
+        for draft in self.drafts.iter().filter(deidentifies) {
+            for (param, value) in draft.params.iter().filter(|(name, _)| matches!(name.as_str(), "retain" | "clean")) {
+                let given = value.as_array().into_iter().flatten().filter_map(|v| v.as_str());
+                for option in given.filter(|option| !permitted.iter().any(|p| p == option)) {
+                    let mut out = Diagnostic::error(
+                        "option-policy",
+                        format!("the site does not permit the option `{option}` of `{}`", draft.id()),
+                        draft.param_at(param).label("asked for here"),
+                    )
+                    .help(match permitted.as_slice() {
+                        [] => "the site permits no option: the basic profile alone".to_owned(),
+                        some => format!("the site permits {}", some.join(", ")),
+                    });
+                    out.labels.extend(
+                        self.site.permitted_at.as_ref().map(|at| at.label("the site lists what it permits here")),
+                    );
+                    self.diagnostics.push(out);
+                }
+            }
+        }
     }
 
     fn key(&mut self) {

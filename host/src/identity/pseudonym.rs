@@ -6,9 +6,12 @@
 //!
 //! Request: `{"uids": ["1.2.3", ...], "ids": [{"kind": "patient-id", "value": "..."}, ...], "date_offsets": ["<patient>", ...]}`,
 //! every list optional. Response: the same lists in the same order, as `{"uids": ["2.25...", ...], "ids": ["...", ...],
-//! "date_offset_days": [-123, ...]}`. Surrounding white space and NUL padding of a value do not count.
+//! "date_offset_days": [-123, ...]}`. Where the site assigns pseudonyms itself, identifiers are looked up in its list, and an entry of
+//! `ids` is `null` for a patient who is not on it. Surrounding white space and NUL padding of a value do not count.
 
+use super::assigned::Assigned;
 use super::key::Key;
+use super::mapping::MappingRow;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -75,33 +78,62 @@ struct Identifier {
 #[derive(Serialize)]
 struct Response {
     uids: Vec<String>,
-    ids: Vec<String>,
+    ids: Vec<Option<String>>,
     date_offset_days: Vec<i64>,
 }
 
-/// Answers one request of `gantry.pseudonym/1` (see the module's head for both shapes).
+/// What was answered. The rows hold identities, so neither can be printed.
+pub struct Served {
+    /// The answer's JSON.
+    pub answer: String,
+    /// What stands for whom, as far as it was asked.
+    pub rows: Vec<MappingRow>,
+}
+
+/// Answers one request of `gantry.pseudonym/1` (see the module's head for both shapes); `assigned` is the site's own list.
 ///
 /// # Errors
 /// [`ServiceError`]; its text never repeats a value of the request.
-pub fn serve(key: &Key, request: &str) -> Result<String, ServiceError> {
+pub fn serve(key: &Key, assigned: Option<&Assigned>, request: &str) -> Result<Served, ServiceError> {
     // serde_json's own message may quote a value, so only the place is passed on.
     let request: Request =
         serde_json::from_str(request).map_err(|e| ServiceError::BadRequest { line: e.line(), column: e.column() })?;
     let mut response = Response { uids: vec![], ids: vec![], date_offset_days: vec![] };
+    let mut rows = Vec::new();
+    let row = |kind: &str, original: &str, replacement: &str| MappingRow {
+        kind: kind.to_owned(),
+        original: original.to_owned(),
+        replacement: replacement.to_owned(),
+        date_offset_days: None,
+    };
     for (index, uid) in request.uids.iter().enumerate() {
-        response.uids.push(key.uid(present(uid, "uids", index)?));
+        let original = present(uid, "uids", index)?;
+        let replacement = key.uid(original);
+        rows.push(row("uid", original, &replacement));
+        response.uids.push(replacement);
     }
     for (index, id) in request.ids.iter().enumerate() {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if id.kind.is_empty() || id.kind.len() > 40 || !id.kind.chars().all(plain) {
             return Err(ServiceError::BadKind { index });
         }
-        response.ids.push(key.id(&id.kind, present(&id.value, "ids", index)?));
+        let original = present(&id.value, "ids", index)?;
+        let replacement = match assigned {
+            None => Some(key.id(&id.kind, original)),
+            Some(list) => list.of(original).map(str::to_owned),
+        };
+        rows.extend(replacement.as_deref().map(|replacement| row(&id.kind, original, replacement)));
+        response.ids.push(replacement);
     }
     for (index, patient) in request.date_offsets.iter().enumerate() {
-        response.date_offset_days.push(key.date_offset_days(present(patient, "date_offsets", index)?));
+        let patient = present(patient, "date_offsets", index)?;
+        let days = key.date_offset_days(patient);
+        response.date_offset_days.push(days);
+        let of_patient = |row: &&mut MappingRow| row.kind != "uid" && row.original == patient;
+        rows.iter_mut().filter(of_patient).for_each(|row| row.date_offset_days = Some(days));
     }
-    serde_json::to_string(&response).map_err(|_| ServiceError::Encoding)
+    let answer = serde_json::to_string(&response).map_err(|_| ServiceError::Encoding)?;
+    Ok(Served { answer, rows })
 }
 
 fn present<'a>(value: &'a str, list: &'static str, index: usize) -> Result<&'a str, ServiceError> {
@@ -181,7 +213,8 @@ mod tests {
     }
 
     fn ask(key: &Key, request: &Value) -> Value {
-        serde_json::from_str(&serve(key, &request.to_string()).expect("served")).expect("JSON")
+        let served = serve(key, None, &request.to_string()).unwrap_or_else(|e| panic!("{e}"));
+        serde_json::from_str(&served.answer).expect("JSON")
     }
 
     /// Computed with Python: hmac.new(bytes(range(32)), struct.pack('<Q', 3) + b'uid' + struct.pack('<Q', 5) + b'1.2.3', 'sha256').
@@ -236,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_the_site_answers_for_its_patients_and_null_for_others() {
+        let list = Assigned::parse(b"patient_id,pseudonym\n4711,STUDY-001\n").unwrap_or_else(|e| panic!("{e:?}"));
+        let request = json!({"uids": ["1.2.3"], "ids": [{"kind": "patient-id", "value": "4711"}, {"kind": "patient-id", "value": "4712"}],
+                             "date_offsets": ["4711"]});
+        let served = serve(&key(6), Some(&list), &request.to_string()).unwrap_or_else(|e| panic!("{e}"));
+        let answer: Value = serde_json::from_str(&served.answer).expect("JSON");
+        assert_eq!(answer["ids"], json!(["STUDY-001", null]));
+        assert_eq!(answer["uids"], ask(&key(6), &request)["uids"]);
+        let rows: Vec<_> =
+            served.rows.iter().map(|r| (r.kind.as_str(), r.original.as_str(), r.date_offset_days)).collect();
+        assert_eq!(rows, [("uid", "1.2.3", None), ("patient-id", "4711", Some(key(6).date_offset_days("4711")))]);
+    }
+
+    #[test]
     fn date_offsets_stay_in_range_and_spread() {
         let key = key(4);
         let offsets: Vec<i64> = (0..2000).map(|n| key.date_offset_days(&n.to_string())).collect();
@@ -259,7 +306,7 @@ mod tests {
             r#"{"ids": [{"kind": "patient-id", "value": " "}]}"#,
             r#"{"date_offsets": [""]}"#,
         ] {
-            let error = serve(&key, bad).expect_err(bad);
+            let error = serve(&key, None, bad).err().expect(bad);
             assert!(!error.to_string().contains("Secret"), "{error}");
         }
         assert_eq!(ask(&key, &json!({})), json!({"uids": [], "ids": [], "date_offset_days": []}));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Arithmetic, Plan};
 use crate::diagnostic::{Diagnostic, Sources, any_error};
 use crate::graph::{self, Graph};
+use crate::identity::Assigned;
 use crate::pipeline::Document;
 use crate::registry::site::Toys;
 use crate::registry::{Origin, Places, Registry, Scope, Site};
@@ -32,6 +33,9 @@ pub struct Request {
     pub site: Option<PathBuf>,
     /// `--key` or the site's key file.
     pub key: Option<PathBuf>,
+    /// `--pseudonyms` or the site's list of pseudonyms.
+    #[serde(default)]
+    pub pseudonyms: Option<PathBuf>,
     /// Toy checkpoints may be used: on phantoms, or because the user said so.
     pub toys: bool,
     /// Precision and device.
@@ -64,6 +68,8 @@ pub enum Refused {
     Environment(String),
     /// Exit 4: a plugin folder cannot be hashed.
     Integrity(String),
+    /// Exit 2: what is wrong in the site's list of pseudonyms.
+    Pseudonyms(String),
 }
 
 /// The documents of a request, checked.
@@ -160,8 +166,12 @@ impl Request {
                 checkpoints.insert(checkpoint.name.clone(), checkpoint.digest());
             }
         }
-        let pins: Vec<(String, String)> =
+        let mut pins: Vec<(String, String)> =
             plugins.iter().chain(&checkpoints).map(|(k, v)| (k.clone(), v.clone())).collect();
+        if let Some(path) = &self.pseudonyms {
+            let list = Assigned::load(path).map_err(|e| Refused::Pseudonyms(e.to_string()))?;
+            pins.push(("pseudonyms".to_owned(), list.digest().to_owned()));
+        }
         let plan = Plan::new(Arc::new(graph), self.threads, &self.arithmetic, &pins);
         Ok(Planned { document, site, plan, plugins, checkpoints, warnings: diagnostics })
     }

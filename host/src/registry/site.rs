@@ -26,12 +26,18 @@ pub struct Site {
     pub key_file: Option<PathBuf>,
     /// Where `key_file` stands, if in the document.
     pub key_at: Option<At>,
+    /// `[identity] pseudonyms`: the site's own list of pseudonyms.
+    pub pseudonyms: Option<PathBuf>,
     /// True where the host makes a key of its own for this run (the demo).
     pub key_made: bool,
     /// `[policy] writers_must_be_deidentified`
     pub writers_must_be_deidentified: bool,
     /// Where that stands.
     pub policy_at: Option<At>,
+    /// `[policy] permitted_options`: the options of PS3.15 Annex E that a de-identifying stage may be given; `None`: all.
+    pub permitted_options: Option<Vec<String>>,
+    /// Where that stands.
+    pub permitted_at: Option<At>,
     /// `[plugins] require_lock`
     pub require_lock: bool,
     /// `[resources] memory_gb`
@@ -46,6 +52,21 @@ pub struct Site {
     /// `--allow-toy`, phantoms, or the plain check.
     pub toys: Toys,
 }
+
+/// The options of PS3.15 Annex E by the names that de-identifying stages have for them.
+pub const OPTIONS: [&str; 11] = [
+    "uids",
+    "device",
+    "institution",
+    "patient-characteristics",
+    "full-dates",
+    "modified-dates",
+    "safe-private",
+    "descriptors",
+    "graphics",
+    "structured-content",
+    "pixel-data",
+];
 
 /// The value of a parameter `precision` or `instructions` that leaves the choice to the stage.
 pub const AUTO: &str = "auto";
@@ -95,6 +116,7 @@ impl Site {
         let file = sources.add(path.display().to_string(), text.as_str());
         let mut site = Self::parse(&text, file, diagnostics);
         site.key_file = site.key_file.map(|key| path.parent().unwrap_or(Path::new("")).join(key));
+        site.pseudonyms = site.pseudonyms.map(|list| path.parent().unwrap_or(Path::new("")).join(list));
         site.path = Some(path.to_owned());
         Ok(site)
     }
@@ -110,6 +132,7 @@ impl Site {
                 site.key_file = Some(PathBuf::from(key.text));
                 site.key_at = Some(key.at);
             }
+            site.pseudonyms = inner.string("pseudonyms", diagnostics).map(|list| PathBuf::from(list.text));
             inner.finish(diagnostics);
         }
         if let Some(table) = reader.table("policy", diagnostics) {
@@ -117,6 +140,14 @@ impl Site {
             site.writers_must_be_deidentified =
                 inner.boolean("writers_must_be_deidentified", diagnostics).unwrap_or(false);
             site.policy_at = table.get("writers_must_be_deidentified").map(|e| e.key_at.clone());
+            if let Some(options) = inner.strings("permitted_options", diagnostics) {
+                for unknown in options.iter().filter(|o| !OPTIONS.contains(&o.text.as_str())) {
+                    let known = OPTIONS.map(|o| format!("\"{o}\"")).join(", ");
+                    refuse_value(diagnostics, &unknown.at, format!("`permitted_options` are of {known}"));
+                }
+                site.permitted_options = Some(options.into_iter().map(|o| o.text).collect());
+                site.permitted_at = table.get("permitted_options").map(|e| e.key_at.clone());
+            }
             inner.finish(diagnostics);
         }
         if let Some(table) = reader.table("plugins", diagnostics) {
