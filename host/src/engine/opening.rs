@@ -122,6 +122,7 @@ fn edge<'e>(
     // port that shows headers gives its own.
     let carrier = like.or(grid).filter(|from| !spec.size_from_data && grid.is_some_and(|g| one_grid(from, g)));
     let companions = match (carrier, spec.view) {
+        _ if item_kind == kind::HEADERS => Arc::default(),
         (Some(from), View::Pixels) => Arc::clone(&from.companions),
         (Some(from), _) => {
             Arc::new(Companions { padding: Arc::clone(&from.companions.padding), ..Companions::default() })
