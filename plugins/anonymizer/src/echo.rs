@@ -42,6 +42,11 @@ pub struct Echoes {
 }
 
 impl Echoes {
+    /// Whether an attribute names or numbers somebody.
+    pub fn names_or_numbers(tag: Tag, vr: VR) -> bool {
+        vr == VR::PN || NUMBERS.contains(&tag)
+    }
+
     /// Notes the values of an attribute if it names or numbers somebody.
     pub fn note(&mut self, tag: Tag, vr: VR, values: &[String]) {
         if vr == VR::PN {

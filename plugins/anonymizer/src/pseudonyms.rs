@@ -76,8 +76,12 @@ impl Wanted {
                 items.iter().for_each(|item| self.collect(item, lists_uid));
                 continue;
             }
-            self.echoes.note(tag, element.vr(), &value::texts(element.value()));
-            if element.vr() == VR::UI || lists_uid(tag) || value::dictionary_vr(tag) == Some(VR::UI) {
+            let vr = element.vr();
+            if Echoes::names_or_numbers(tag, vr) {
+                self.echoes.note(tag, vr, &value::texts(element.value()));
+            }
+            // What comes as UN is mapped under the dictionary's VR.
+            if vr == VR::UI || lists_uid(tag) || (vr == VR::UN && value::dictionary_vr(tag) == Some(VR::UI)) {
                 let uids = value::texts(element.value());
                 self.uids.extend(uids.into_iter().filter(|uid| !uid.is_empty() && !is_well_known(uid)));
             } else if tag == PATIENT_ID_TAG {

@@ -3,8 +3,8 @@
 //! The CSV is embedded as it stands; a new DICOM edition replaces that one file. Columns are found by name.
 
 use crate::options::Choice;
+use crate::tag_map::TagMap;
 use dicom_core::Tag;
-use std::collections::HashMap;
 
 /// Table E.1-1 of the edition named in its last column.
 const CSV: &str = include_str!("../data/ps315_table_e1-1.csv");
@@ -91,7 +91,7 @@ impl Row {
 /// Table E.1-1.
 #[derive(Debug)]
 pub struct Table {
-    rows: HashMap<Tag, Row>,
+    rows: TagMap<Row>,
     edition: String,
 }
 
@@ -122,7 +122,7 @@ impl Table {
                 columns.push((choice, column(name)?));
             }
         }
-        let mut table = Self { rows: HashMap::new(), edition: String::new() };
+        let mut table = Self { rows: TagMap::default(), edition: String::new() };
         for (index, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
             let wrong = |what: String| format!("Table E.1-1, line {}: {what}", index + 2);
             let row = fields(line);
