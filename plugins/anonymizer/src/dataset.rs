@@ -1,6 +1,13 @@
 //! Explicit VR Little Endian data sets without preamble, file meta and pixels: the form in which headers travel.
+//!
+//! Text is decoded under its SpecificCharacterSet and encoded again under the same. Where its bytes are none of that
+//! character set, or where code extensions (ISO 2022) are in use, they are taken byte for byte instead, so that text that
+//! stays is never garbled.
 
 use crate::refusal::Refusal;
+use dicom_core::value::PrimitiveValue;
+use dicom_core::{DataElement, Tag, VR};
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
@@ -9,8 +16,14 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 /// # Errors
 /// `bad-headers`; the parser's own message is not passed on, since it may quote values.
 pub fn read(bytes: &[u8]) -> Result<InMemDicomObject, Refusal> {
-    InMemDicomObject::read_dataset_with_ts(bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
-        .map_err(|_| Refusal::new("bad-headers", "the headers are not a readable Explicit VR Little Endian data set"))
+    let object = parse(bytes)?;
+    if !holds_escapes(&object) {
+        return Ok(object);
+    }
+    let Some(hidden) = without_character_sets(bytes) else { return Ok(object) };
+    let mut object = parse(&hidden)?;
+    restore_character_sets(&mut object);
+    Ok(object)
 }
 
 /// Writes a data set; text is encoded under its SpecificCharacterSet.
@@ -23,4 +36,127 @@ pub fn write(dataset: &InMemDicomObject) -> Result<Vec<u8>, Refusal> {
         .write_dataset_with_ts(&mut bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
         .map_err(|_| Refusal::new("bad-headers", "the cleaned headers cannot be written under their character set"))?;
     Ok(bytes)
+}
+
+fn parse(bytes: &[u8]) -> Result<InMemDicomObject, Refusal> {
+    InMemDicomObject::read_dataset_with_ts(bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
+        .map_err(|_| Refusal::new("bad-headers", "the headers are not a readable Explicit VR Little Endian data set"))
+}
+
+/// Whether a text holds what the decoder writes for a byte above 127 that is none of the character set: `\351`.
+fn holds_escapes(dataset: &InMemDicomObject) -> bool {
+    let escaped = |text: &str| {
+        text.match_indices('\\')
+            .any(|(at, _)| matches!(text.as_bytes().get(at + 1..at + 4), Some([b'2' | b'3', b'0'..=b'7', b'0'..=b'7'])))
+    };
+    dataset.iter().any(|element| match element.value().primitive() {
+        Some(PrimitiveValue::Str(text)) => escaped(text),
+        Some(PrimitiveValue::Strs(texts)) => texts.iter().any(|text| escaped(text)),
+        Some(_) => false,
+        None => element.items().is_some_and(|items| items.iter().any(holds_escapes)),
+    })
+}
+
+/// The same data set with every SpecificCharacterSet, at every level, as VR LO: so the decoder does not act on it and takes
+/// each byte for a character. `None` where the structure cannot be followed.
+fn without_character_sets(bytes: &[u8]) -> Option<Vec<u8>> {
+    const LONG: [&[u8; 2]; 13] =
+        [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
+    let mut hidden = bytes.to_vec();
+    let mut at = 0;
+    while at < bytes.len() {
+        let head: &[u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
+        let &[g0, g1, e0, e1, v0, v1, l0, l1] = head;
+        let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
+        if tag.group() == 0xfffe {
+            at += 8;
+        } else if LONG.contains(&&[v0, v1]) {
+            let length = u32::from_le_bytes(bytes.get(at + 8..at + 12)?.try_into().ok()?);
+            at += 12;
+            // Sequences are walked into; nothing else here has no length.
+            if &[v0, v1] != b"SQ" {
+                at = at.checked_add(usize::try_from(length).ok().filter(|_| length != u32::MAX)?)?;
+            }
+        } else {
+            if tag == tags::SPECIFIC_CHARACTER_SET && &[v0, v1] == b"CS" {
+                hidden.get_mut(at + 4..at + 6)?.copy_from_slice(b"LO");
+            }
+            at += 8 + usize::from(u16::from_le_bytes([l0, l1]));
+        }
+    }
+    Some(hidden)
+}
+
+/// Puts SpecificCharacterSet back, as bytes: the encoder does not act on those.
+fn restore_character_sets(dataset: &mut InMemDicomObject) {
+    if let Some(element) = dataset.take(tags::SPECIFIC_CHARACTER_SET) {
+        let mut text = element.value().primitive().map(PrimitiveValue::to_raw_str).unwrap_or_default().into_owned();
+        if text.len() % 2 == 1 {
+            text.push(' ');
+        }
+        dataset.put(DataElement::new(tags::SPECIFIC_CHARACTER_SET, VR::CS, PrimitiveValue::U8(text.bytes().collect())));
+    }
+    let sequences: Vec<Tag> = dataset.iter().filter(|e| e.vr() == VR::SQ).map(|e| e.header().tag).collect();
+    for tag in sequences {
+        dataset.update_value(tag, |value| {
+            value.items_mut().into_iter().flatten().for_each(restore_character_sets);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dummy;
+    use crate::value;
+
+    /// A data set with these bytes as Manufacturer and as ManufacturerModelName.
+    fn with_bytes(charset: &str, text: &[u8]) -> Vec<u8> {
+        let raw = |tag| DataElement::new(tag, VR::LO, PrimitiveValue::U8(text.iter().copied().collect()));
+        let item = InMemDicomObject::from_element_iter([
+            dummy::text((0x0008, 0x0005), VR::CS, "ISO_IR 100"),
+            raw(tags::MANUFACTURER_MODEL_NAME),
+        ]);
+        let object = InMemDicomObject::from_element_iter([
+            dummy::text((0x0008, 0x0005), VR::CS, charset),
+            raw(tags::MANUFACTURER),
+            dummy::sequence(Tag(0x0018, 0x9321), vec![item]),
+            raw(Tag(0x0018, 0x9423)),
+        ]);
+        write(&object).expect("written")
+    }
+
+    #[test]
+    fn bytes_of_kept_text_come_back_whatever_the_character_set_says() {
+        for (charset, text) in [
+            ("ISO_IR 100", &b"M\xfcller"[..]),
+            ("ISO_IR 192", "Müller 患者".as_bytes()),
+            ("ISO_IR 192", b"M\xfcller is no UTF-8"),
+            ("\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8\xc8\xf1\xc1\xdf"),
+            ("ISO_IR 149", b"\xff\xfe no Korean"),
+            ("\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(J \x1b$B\x42\x40\x4f\x3a\x1b(B"),
+            ("ISO 2022 IR 13\\ISO 2022 IR 87", b"\xd4\xcf\xc0\xde \x1b$B;3ED\x1b(J"),
+            ("GB18030", b"\xcd\xf5\xd0\xa1\xb6\xab"),
+            ("GB18030", b"\xff\xff"),
+            ("GBK", b"\xcd\xf5"),
+            ("ISO_IR 101", b"\xa1\x80"),
+            ("ISO_IR 109", b"\xa5"),
+            ("NONSENSE", b"\xe9"),
+        ] {
+            let bytes = with_bytes(charset, text);
+            let object = read(&bytes).expect("read");
+            let again = write(&object).expect("written");
+            assert!(bytes == again, "{charset}: {bytes:02x?}\n{again:02x?}");
+            assert_eq!(
+                value::texts(object.get(tags::SPECIFIC_CHARACTER_SET).expect("set").value()).join("\\"),
+                charset
+            );
+        }
+    }
+
+    #[test]
+    fn text_is_decoded_where_it_can_be() {
+        let object = read(&with_bytes("ISO_IR 192", "Müller".as_bytes())).expect("read");
+        assert_eq!(value::first_text(&object, tags::MANUFACTURER), "Müller");
+    }
 }

@@ -117,6 +117,6 @@ fn is_label(vr: VR) -> bool {
 /// A defined term of Specific Character Set (PS3.3 C.12.1.1.2), or the empty first value of a list.
 fn is_charset(term: &str) -> bool {
     let digits = |rest: &str| !rest.is_empty() && rest.len() <= 3 && rest.chars().all(|c| c.is_ascii_digit());
-    matches!(term, "" | "GB18030" | "GBK")
-        || ["ISO_IR ", "ISO 2022 IR "].iter().any(|p| term.strip_prefix(p).is_some_and(digits))
+    matches!(term, "" | "GB18030" | "GBK" | "GB2312")
+        || ["ISO_IR ", "ISO_IR_", "ISO 2022 IR "].iter().any(|p| term.strip_prefix(p).is_some_and(digits))
 }
