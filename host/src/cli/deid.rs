@@ -1,5 +1,7 @@
 //! `gantry deid`: the ready-made chain for people who only want de-identification. It takes every DICOM object.
 
+pub mod ctp;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 

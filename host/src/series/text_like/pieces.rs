@@ -128,7 +128,12 @@ pub(super) fn pieces(drawing: Drawing<'_>, spans: &[Span], threshold: i16, step:
             while let Some(start) = find(x).map(|i| i + x) {
                 let strong = line.get(start..span.to).unwrap_or(&[]);
                 let end = start + run_length(strong, values.get(start..span.to).unwrap_or(&[]), threshold, step);
-                runs.push(Piece::run(row, start, line.get(start..end).unwrap_or(&[]), values.get(start..end).unwrap_or(&[])));
+                runs.push(Piece::run(
+                    row,
+                    start,
+                    line.get(start..end).unwrap_or(&[]),
+                    values.get(start..end).unwrap_or(&[]),
+                ));
                 filled.push(Span { row, from: start, to: end });
                 parent.push(parent.len() as u32);
                 x = end;
