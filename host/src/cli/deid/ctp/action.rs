@@ -130,7 +130,7 @@ impl<'a> Call<'a> {
     /// The branch of a condition that asks only whether the attribute itself is there, and does nothing where it is not:
     /// statements hold for attributes that are there anyway.
     fn unconditional(&self, tag: Tag) -> Option<&'a str> {
-        let (of, condition) = self.arguments.split_once(',')?;
+        let (of, condition) = self.arguments.rsplit_once(',')?;
         let own = [format!("[{:04x},{:04x}]", tag.group(), tag.element()), "this".to_owned()];
         let (yes, rest) = enclosed(self.rest, '{', '}')?;
         let (no, rest) = enclosed(rest.trim_start(), '{', '}').unwrap_or(("", rest));

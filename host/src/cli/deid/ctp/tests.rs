@@ -86,11 +86,13 @@ fn keeping() {
     is_done("00180050", "@skip()");
     is_done("00280010", "@keep()");
     is_note("00080060", "@require()", "not made up");
-    is_note("00180012", "@keep", "");
+    is_done("00180012", "@keep");
     is_note("00101010", "@keep()", "`patient-characteristics`");
     is_note("00080080", "@keep()", "`institution`");
     is_note("00080020", "@keep()", "`full-dates` or `modified-dates`");
-    is_note("0008103000", "@keep()", "");
+    is_note("00081030", "@keep()", "`descriptors`");
+    is_note("00204000", "@keep()", "known to be safe");
+    is_refused("0008103000", "@keep()", "cannot be read");
 }
 
 #[test]
