@@ -60,8 +60,7 @@ pub fn decode(bytes: &[u8], rows: usize, columns: usize) -> Result<Image, Fault>
 fn luminance(bytes: &[u8]) -> Option<bool> {
     let mut at = 2;
     let (mut adobe, mut jfif, mut letters, mut sampled) = (None, false, false, false);
-    loop {
-        let &[0xFF, marker] = bytes.get(at..at + 2)? else { break };
+    while let &[0xFF, marker] = bytes.get(at..at + 2)? {
         if marker == 0xFF {
             at += 1;
             continue;

@@ -280,6 +280,7 @@ fn real_files_of_every_syntax_change_only_within_the_rectangles() {
         let (stored, before) = match decode(&d, pixels.clone()) {
             Ok((stored, before)) => (stored, before.into_owned()),
             Err(fault) => {
+                println!("{}: {fault}", path.display());
                 assert_eq!(fault.code, "undecodable-pixels", "{}", path.display());
                 refused.push(path.file_name().unwrap().to_string_lossy().into_owned());
                 continue;

@@ -66,7 +66,7 @@ pub(super) fn attribute(tag: Tag, action: &Action, table: &Table, retain: &[&str
 /// Curves and overlays.
 fn repeating(tag: Tag) -> bool {
     let group = tag.group();
-    ((0x5000..=0x50ff).contains(&group) || (0x6000..=0x60ff).contains(&group)) && group % 2 == 0
+    ((0x5000..=0x50ff).contains(&group) || (0x6000..=0x60ff).contains(&group)) && group.is_multiple_of(2)
 }
 
 fn private(action: &Action) -> Outcome {
