@@ -169,6 +169,8 @@ pub enum Reply {
 pub struct Private {
     /// The values that the run's own documents are searched for: what `Withheld::packed` gives.
     pub withheld: String,
+    /// The value that the self-audit found, packed alike.
+    pub leaked: String,
     /// What stands for whom, where that was asked for: kind, original, replacement, days.
     pub mapping: Vec<(String, String, String, Option<i64>)>,
 }

@@ -427,6 +427,9 @@ fn drive(
                 && let Some(withheld) = Withheld::unpacked(&private.withheld)
             {
                 ledger.documents.add(&chosen[*i].name, withheld);
+                if let Some(leaked) = Withheld::unpacked(&private.leaked) {
+                    ledger.documents.add_leaked(leaked);
+                }
             }
             let result = match back {
                 Back::Started(i) => ledger.started(&chosen[i]),
@@ -550,9 +553,14 @@ fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
     let journal = std::fs::read(&path).map_err(failed)?;
     let said = self_audit::said::take();
     let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, folder: &ledger.output.folder };
-    let (findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
+    let (mut findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
     for finding in &findings {
         ledger.withdraw(finding, run.cases)?;
+    }
+    let others = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files()).map_err(failed)?;
+    for finding in others {
+        ledger.withdraw(&finding, run.cases)?;
+        findings.push(finding);
     }
     if !findings.is_empty() {
         ledger.summary.leaks = findings.len();
@@ -705,6 +713,17 @@ impl<'a> Ledger<'a> {
 
     fn manifest(&self, text: &str) -> Result<(), RunError> {
         self.output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e))
+    }
+
+    /// Cases that are finished, with the paths of their files.
+    fn finished_files(&self) -> Vec<(String, Vec<String>)> {
+        let finished = self.known.values().filter_map(|record| match record {
+            Record::CaseFinished { case, completion, .. } => {
+                Some((case.clone(), completion.outputs.iter().map(|f| f.path.clone()).collect()))
+            }
+            _ => None,
+        });
+        finished.collect()
     }
 
     /// A case that was finished is not: something of its patient stands where it must not.

@@ -20,7 +20,7 @@ use super::kernels::Kernels;
 use super::node::{CaseContext, LiveNode, Warning};
 use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Private, Reply, receive, send};
 use super::pulse::Pulse;
-use super::self_audit::{self, CaseTraces, Figures, Public, Withheld};
+use super::self_audit::{self, CaseTraces, Figures, Public, Unclean, Withheld};
 use super::services::Services;
 use crate::diagnostic::Sources;
 use crate::identity::{Assigned, Key, MappingRow};
@@ -363,10 +363,13 @@ impl Ready {
         let differences = differences.into_inner().unwrap_or_else(|e| e.into_inner());
         let withheld = self.withheld(case, &differences, completion.is_err());
         let mapping = mapping(services.mapping, &differences);
-        let private = Private { withheld: withheld.packed(), mapping };
+        let mut private = Private { withheld: withheld.packed(), leaked: String::new(), mapping };
         let audited = completion.and_then(|completion| {
             self.pulse.progress(1);
-            let figures = self.audit(case, &completion, &withheld)?;
+            let figures = self.audit(case, &completion, &withheld).map_err(|unclean| {
+                private.leaked = unclean.value.packed();
+                unclean.failure
+            })?;
             Ok(Completion { self_audit: Some(figures), seconds: started.elapsed().as_secs_f64(), ..completion })
         });
         match audited {
@@ -387,7 +390,7 @@ impl Ready {
     }
 
     /// Reads everything again that the case is about to leave.
-    fn audit(&self, case: &CaseOrder, completion: &Completion, withheld: &Withheld) -> Result<Figures, Failure> {
+    fn audit(&self, case: &CaseOrder, completion: &Completion, withheld: &Withheld) -> Result<Figures, Unclean> {
         let record = serde_json::to_vec(completion).map_err(|e| Failure::host("self-audit", e.to_string()))?;
         let log = self_audit::said::take();
         let (outputs, staging) = (completion.outputs.as_slice(), case.staging.as_path());

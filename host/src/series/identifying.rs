@@ -345,6 +345,6 @@ mod tests {
         ]);
         let mut differences = Differences::default();
         differences.note_lost(&arrived);
-        assert_eq!(gone(&differences), ["Miller^Ann", "4711"]);
+        assert_eq!(gone(&differences), ["4711", "Miller^Ann"]);
     }
 }

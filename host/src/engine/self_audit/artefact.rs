@@ -220,9 +220,12 @@ fn gzip(file: &mut File) -> std::io::Result<Artefact> {
             said.push(0);
         }
     }
-    let limit = nifti_header(&head).unwrap_or(UNFOLDED);
-    let is_nifti = limit != UNFOLDED;
+    let header = nifti_header(&head);
+    let (limit, is_nifti) = (header.unwrap_or(UNFOLDED), header.is_some());
     decoder.take(limit.saturating_sub(head.len() as u64) + u64::from(!is_nifti)).read_to_end(&mut head)?;
+    if is_nifti {
+        head.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
     if head.len() as u64 > UNFOLDED {
         return Err(broken("a compressed file unfolds to more than can be searched"));
     }

@@ -22,6 +22,8 @@ const IN_PLACE: &str = "(withheld)";
 #[derive(Default)]
 pub struct Documents {
     cases: BTreeMap<String, Withheld>,
+    /// Values that were found somewhere, whose ever they are.
+    leaked: Withheld,
 }
 
 /// A finding in the run's documents.
@@ -51,6 +53,37 @@ impl Documents {
         self.cases.insert(case.to_owned(), withheld);
     }
 
+    /// Takes a value that was found in what a case was about to leave.
+    pub fn add_leaked(&mut self, value: Withheld) {
+        self.leaked.join(value);
+    }
+
+    /// Searches the files of finished cases for the values that were found anywhere: what leaks of one patient may stand in
+    /// the results of others. `finished` are names of cases with the paths of their files.
+    ///
+    /// # Errors
+    /// The system's, or in words why they cannot be searched.
+    pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> std::io::Result<Vec<Finding>> {
+        if self.leaked.values().is_empty() {
+            return Ok(Vec::new());
+        }
+        let searcher = Searcher::new(self.leaked.values()).map_err(std::io::Error::other)?;
+        let holds = |(case, files): &(String, Vec<String>)| -> std::io::Result<Option<Finding>> {
+            for (i, file) in files.iter().enumerate() {
+                let artefact = artefact::read(&folder.join(case).join(file))?;
+                for stream in &artefact.streams {
+                    if let Some(hit) = searcher.hits(&stream.bytes, stream.numbers).next() {
+                        let origin = self.leaked.values().get(hit.value).map(Value::origin).unwrap_or_default();
+                        let text = format!("file {} of {} holds {origin} of another case", i + 1, files.len());
+                        return Ok(Some(Finding { case: case.clone(), failure: Failure::host(super::LEAK, text) }));
+                    }
+                }
+            }
+            Ok(None)
+        };
+        finished.par_iter().map(holds).filter_map(Result::transpose).collect()
+    }
+
     /// Every value once, with the cases that have it.
     fn values(&self) -> Vec<(&Value, Vec<&str>)> {
         let mut all: BTreeMap<(&[u8], Option<u8>), (&Value, Vec<&str>)> = BTreeMap::new();
@@ -77,7 +110,7 @@ impl Documents {
     ///
     /// # Errors
     /// The system's, or in words why they cannot be searched.
-    pub fn search(&self, texts: &Texts) -> std::io::Result<(Vec<Finding>, Figures)> {
+    pub fn search(&mut self, texts: &Texts) -> std::io::Result<(Vec<Finding>, Figures)> {
         let names = names(texts.folder)?;
         let strings = |bytes: &[u8]| artefact::json(bytes).unwrap_or_default();
         let (journal, manifest) = (strings(texts.journal), strings(texts.manifest));
@@ -99,7 +132,7 @@ impl Documents {
                     let failure =
                         Failure::host(super::LEAK, format!("{what} holds {}, {}", value.origin(), hit.form.words()));
                     for case in cases.iter().copied().chain(holders) {
-                        found.push(Finding { case: case.to_owned(), failure: failure.clone() });
+                        found.push((Finding { case: case.to_owned(), failure: failure.clone() }, (*value).clone()));
                     }
                 }
             }
@@ -109,7 +142,9 @@ impl Documents {
             return Err(std::io::Error::other("there are more identifying values than can be searched for"));
         };
         let mut seen = BTreeSet::new();
-        let findings: Vec<Finding> = found.into_iter().filter(|f| seen.insert(f.case.clone())).collect();
+        let found: Vec<_> = found.into_iter().filter(|(f, _)| seen.insert(f.case.clone())).collect();
+        let (findings, leaked): (Vec<Finding>, Vec<Value>) = found.into_iter().unzip();
+        leaked.into_iter().for_each(|value| self.leaked.join(Withheld::from(value)));
         let mut figures = Figures { files: names.len() + 2, findings: findings.len(), ..Figures::default() };
         figures.bytes = streams.iter().map(|(_, bytes, _)| bytes.len() as u64).sum();
         figures.searched = self.cases.values().map(|w| w.values().len()).sum();
@@ -204,8 +239,8 @@ mod tests {
     #[test]
     fn a_value_in_a_document_a_name_or_the_log_is_a_finding_of_its_case() {
         let folder = tempfile::tempdir().unwrap();
-        let documents = documents("c-1", "Canary471112");
-        let search = |journal: &str, manifest: &str, said: &str| {
+        let mut documents = documents("c-1", "Canary471112");
+        let mut search = |journal: &str, manifest: &str, said: &str| {
             let (journal, manifest, said) = (journal.as_bytes(), manifest.as_bytes(), said.as_bytes());
             documents.search(&Texts { journal, manifest, said, folder: folder.path() }).unwrap().0
         };

@@ -88,6 +88,7 @@ fn encoded(bytes: &[u8], give: &mut dyn FnMut(Form, Vec<u8>)) {
         return;
     }
     give(Form::Hex, hex::encode(bytes).into_bytes());
+    give(Form::Percent, bytes.iter().flat_map(|b| format!("%{b:02X}").into_bytes()).collect());
     for before in 0..3 {
         if let Some(base64) = base64(bytes, before) {
             give(Form::Base64, base64);

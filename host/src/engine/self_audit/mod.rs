@@ -45,9 +45,24 @@ pub struct CaseTraces<'a> {
     pub log: &'a [u8],
 }
 
-fn leak(what: &str, withheld: &Withheld, hit: &Hit) -> Failure {
+/// Why a case is not clean.
+pub struct Unclean {
+    /// In words, without the value.
+    pub failure: Failure,
+    /// The value that was found; an identity, in memory only.
+    pub value: Withheld,
+}
+
+impl From<Failure> for Unclean {
+    fn from(failure: Failure) -> Unclean {
+        Unclean { failure, value: Withheld::default() }
+    }
+}
+
+fn leak(what: &str, withheld: &Withheld, hit: &Hit) -> Unclean {
     let origin = withheld.values().get(hit.value).map(Value::origin).unwrap_or_default();
-    Failure::host(LEAK, format!("{what} holds {origin}, {}", hit.form.words()))
+    let failure = Failure::host(LEAK, format!("{what} holds {origin}, {}", hit.form.words()));
+    Unclean { failure, value: withheld.only(hit.value) }
 }
 
 /// Searches everything that a case is about to leave. Files of nodes in `identifying` are meant to hold identities.
@@ -59,16 +74,16 @@ pub fn case(
     withheld: &Withheld,
     identifying: &BTreeSet<&str>,
     pool: &rayon::ThreadPool,
-) -> Result<Figures, Failure> {
+) -> Result<Figures, Unclean> {
     let mut figures = withheld.figures();
     if let Some(tag) = withheld.unchanged().next() {
         let text = format!("attribute {tag} names or numbers somebody and left as it came");
-        return Err(Failure::host(LEAK, text));
+        return Err(Failure::host(LEAK, text).into());
     }
     let searcher = searcher(withheld)?;
     let first = |bytes: &[u8], numbers| searcher.hits(bytes, numbers).min_by_key(|hit| (hit.range.start, hit.value));
     let of = traces.outputs.len();
-    let one = |(i, file): (usize, &OutputFile)| -> Result<u64, Failure> {
+    let one = |(i, file): (usize, &OutputFile)| -> Result<u64, Unclean> {
         if let Some(hit) = first(file.path.as_bytes(), Numbers::Long) {
             return Err(leak(&format!("the name of file {} of {of}", i + 1), withheld, &hit));
         }
@@ -88,7 +103,7 @@ pub fn case(
         }
         Ok(bytes)
     };
-    let results: Vec<Result<u64, Failure>> = pool.install(|| traces.outputs.par_iter().enumerate().map(one).collect());
+    let results: Vec<Result<u64, Unclean>> = pool.install(|| traces.outputs.par_iter().enumerate().map(one).collect());
     for result in results {
         figures.bytes += result?;
         figures.files += 1;

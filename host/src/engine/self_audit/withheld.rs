@@ -204,12 +204,14 @@ impl Withheld {
             .fold(String::new(), |all, k| all + " " + &String::from_utf8_lossy(k).to_lowercase() + " ");
         let kept = format!("{kept} {}", kept.replace(|c: char| !c.is_alphanumeric(), " "));
         let stays = |text: &str| holds_token(&kept, &text.to_lowercase());
-        let mut candidates: Vec<Value> = Vec::new();
+        let (mut candidates, mut parts) = (Vec::new(), Vec::new());
         for (gone, tag) in &differences.gone {
             let value = Value::new(gone.raw.clone(), gone.text.clone(), Some(gone.class), number(*tag));
-            candidates.extend(further(&value));
+            parts.extend(further(&value));
             candidates.push(value);
         }
+        // Behind the values they are part of: of two equal ones the first counts.
+        candidates.append(&mut parts);
         candidates
             .extend(names.iter().filter_map(|n| telling(n)).map(|n| Value::new(n.as_bytes().to_vec(), None, None, 0)));
         let mut seen = BTreeSet::new();
@@ -221,10 +223,10 @@ impl Withheld {
                 || value.class == Some(Class::Moment) && public.is_now(&text)
                 || public.says(&value)
                 || !direct && (differences.written.contains(&value.raw) || !text.is_empty() && stays(&text));
-            if harmless {
-                withheld.figures.exempt += 1;
-            } else if weight(&value.raw, value.text.as_deref()) < LEAST {
+            if weight(&value.raw, value.text.as_deref()) < LEAST {
                 withheld.figures.by_comparison += 1;
+            } else if harmless {
+                withheld.figures.exempt += 1;
             } else if seen.insert((value.raw.clone(), value.text.clone())) {
                 match value.reach {
                     Reach::Token => withheld.figures.as_tokens += 1,
@@ -237,6 +239,16 @@ impl Withheld {
         let unchanged = differences.unchanged.iter().filter(|(_, v)| !nobody(&String::from_utf8_lossy(v)));
         withheld.unchanged = unchanged.map(|(tag, _)| *tag).collect();
         withheld
+    }
+
+    /// One of the values alone.
+    pub fn only(&self, index: usize) -> Withheld {
+        Withheld { values: self.values.get(index).cloned().into_iter().collect(), ..Withheld::default() }
+    }
+
+    /// Takes over values of another.
+    pub fn join(&mut self, other: Withheld) {
+        self.values.extend(other.values);
     }
 
     /// The values.
@@ -293,6 +305,12 @@ impl Withheld {
             withheld.values.push(Value::new(raw, Some(text).filter(|t| !t.is_empty()), class, tag));
         }
         Some(withheld)
+    }
+}
+
+impl From<Value> for Withheld {
+    fn from(value: Value) -> Withheld {
+        Withheld { values: vec![value], ..Withheld::default() }
     }
 }
 
@@ -453,7 +471,7 @@ mod tests {
         left.sort();
         assert_eq!(left, ["MAKER", "Radiology"]);
         let figures = withheld.figures();
-        assert_eq!((figures.searched, figures.as_tokens, figures.by_comparison, figures.exempt), (1, 1, 1, 9));
+        assert_eq!((figures.searched, figures.as_tokens, figures.by_comparison, figures.exempt), (1, 1, 1, 11));
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! Pseudonyms that a site gives itself, and the file that says what stands for whom.
+
+mod bench;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bench::Patient;
+use dicom_dictionary_std::tags;
+use dicom_object::OpenFileOptions;
+use gantry_tests::launch::{Ended, end, gantry, run_json, walk};
+
+const CHAIN: &str = "format = 1\nname = \"chain\"\n[nodes.ct]\nstage = \"dicom-read\"\n\
+    params = { modality = \"CT\", quantity = \"hu\" }\n[nodes.anonymous]\nstage = \"anonymizer\"\nfrom = \"ct\"\n\
+    [nodes.write]\nstage = \"dicom-write\"\nfrom = \"anonymous.series\"\n";
+
+struct Bench {
+    root: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let root = tempfile::tempdir().unwrap();
+        let input = root.path().join("in");
+        Patient { name: "first-4711", z_mm: 0.0, slices: 3, seed: 1 }.write(&input);
+        Patient { name: "second-4712", z_mm: 10.0, slices: 3, seed: 2 }.write(&input);
+        std::fs::write(root.path().join("p.toml"), CHAIN).unwrap();
+        Bench { root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn private(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn run(&self, out: &str, more: &[&str]) -> Ended {
+        let mut command = gantry();
+        command.arg("run").arg(self.path("p.toml")).arg("-i").arg(self.path("in")).arg("-o").arg(self.path(out));
+        end(command.arg("--key").arg(bench::key()).args(more))
+    }
+}
+
+fn patients(out: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    walk(out, &mut |path| {
+        let Ok(file) = OpenFileOptions::new().read_until(tags::PIXEL_DATA).open_file(path) else { return };
+        found.insert(file.element(tags::PATIENT_ID).unwrap().to_str().unwrap().into_owned());
+    });
+    found
+}
+
+fn holders(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(folder, &mut |path| {
+        let bytes = std::fs::read(path).unwrap();
+        if bytes.windows(text.len()).any(|w| w == text.as_bytes()) {
+            found.push(path.strip_prefix(folder).unwrap().to_string_lossy().into_owned());
+        }
+    });
+    found
+}
+
+#[test]
+fn listed_patients_have_the_pseudonyms_of_the_site_and_others_are_quarantined() {
+    let bench = Bench::new();
+    let list = bench.private("list.csv", "patient_id,pseudonym\nfirst-4711,STUDY-001\n");
+    let ended = bench.run("out", &["--pseudonyms", list.to_str().unwrap()]).expect(1);
+    assert_eq!(patients(&bench.path("out")), BTreeSet::from(["STUDY-001".to_owned()]), "{}", ended.stderr);
+    let json = run_json(&bench.path("out"));
+    let codes: Vec<_> = json["cases"].as_array().unwrap().iter().map(|c| (&c["status"], &c["code"])).collect();
+    assert!(codes.contains(&(&"quarantined".into(), &"unlisted-patient".into())), "{json}");
+    assert_eq!(holders(&bench.path("out"), "4711"), Vec::<String>::new());
+    // A patient more on the list: another plan, so everything is run again.
+    let list = bench.private("list.csv", "patient_id,pseudonym\nfirst-4711,STUDY-001\nsecond-4712,STUDY-002\n");
+    bench.run("out", &["--pseudonyms", list.to_str().unwrap()]).expect(0);
+    assert_eq!(patients(&bench.path("out")).len(), 2);
+    // The site's document names it as well.
+    let site = bench.path("site.toml");
+    std::fs::write(&site, "[identity]\npseudonyms = \"list.csv\"\n").unwrap();
+    let again = bench.run("out", &["--site", site.to_str().unwrap()]).expect(0);
+    assert!(again.stdout.contains("2 done before"), "{}", again.stdout);
+}
+
+#[test]
+fn a_list_with_a_fault_is_refused_with_its_line_and_without_its_values() {
+    let bench = Bench::new();
+    let list = bench.private("list.csv", "patient_id,pseudonym\nfirst-4711,A\nsecond-4712,A\n");
+    let ended = bench.run("out", &["--pseudonyms", list.to_str().unwrap()]).expect(2);
+    assert!(ended.stderr.contains("line 3") && !ended.stderr.contains("4712"), "{}", ended.stderr);
+    assert!(!bench.path("out").exists());
+    std::fs::set_permissions(&list, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = bench.run("out", &["--pseudonyms", list.to_str().unwrap()]).expect(2);
+    assert!(ended.stderr.contains("chmod 600"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_mapping_holds_finished_cases_of_every_run_and_no_other_file_does() {
+    let bench = Bench::new();
+    let map = bench.path("map.csv");
+    let asked = ["--mapping", map.to_str().unwrap()];
+    bench.run("out", &[&asked[..], &["--limit", "1"]].concat()).expect(0);
+    let first = std::fs::read_to_string(&map).unwrap();
+    assert_eq!(map.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    bench.run("out", &asked).expect(0);
+    let both = std::fs::read_to_string(&map).unwrap();
+    for line in first.lines() {
+        assert!(both.lines().any(|l| l == line), "a row of the first run is gone");
+    }
+    let rows: Vec<Vec<&str>> = both.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let patients_mapped: BTreeSet<&str> = rows.iter().filter(|r| r[1] == "patient-id").map(|r| r[2]).collect();
+    assert_eq!(patients_mapped, BTreeSet::from(["first-4711", "second-4712"]));
+    let given: BTreeSet<String> = rows.iter().filter(|r| r[1] == "patient-id").map(|r| r[3].to_owned()).collect();
+    assert_eq!(given, patients(&bench.path("out")));
+    assert!(rows.iter().any(|r| r[1] == "uid" && r[2] == "2.25.51"), "the study's UID is mapped");
+    assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "each row once");
+    for original in ["first-4711", "second-4712", "2.25.51"] {
+        assert_eq!(holders(&bench.path("out"), original), Vec::<String>::new(), "{original}");
+    }
+    // Not asked for: not there. Among the results: refused.
+    bench.run("plain", &[]).expect(0);
+    assert!(!bench.path("plain/private").exists());
+    let among = bench.path("plain/map.csv");
+    let ended = bench.run("plain", &["--mapping", among.to_str().unwrap()]).expect(2);
+    assert!(ended.stderr.contains("outside the output folder"), "{}", ended.stderr);
+    let inside = bench.path("inside/private/map.csv");
+    bench.run("inside", &["--mapping", inside.to_str().unwrap()]).expect(0);
+    assert_eq!(std::fs::read_to_string(&inside).unwrap(), both);
+}
+
+#[test]
+fn an_option_that_the_site_does_not_permit_is_refused_where_it_stands() {
+    let bench = Bench::new();
+    let site = bench.path("site.toml");
+    std::fs::write(&site, "[policy]\npermitted_options = [\"modified-dates\"]\n").unwrap();
+    let text = CHAIN.replace("from = \"ct\"\n", "from = \"ct\"\nparams = { retain = [\"device\"] }\n");
+    std::fs::write(bench.path("p.toml"), text).unwrap();
+    let check = |site: &Path| {
+        let mut command = gantry();
+        command.arg("check").arg(bench.path("p.toml")).arg("--site").arg(site);
+        end(command.arg("--key").arg(bench::key()))
+    };
+    let ended = check(&site).expect(2);
+    for words in ["option-policy", "`device`", "p.toml:8:", "site.toml:2:", "the site permits modified-dates"] {
+        assert!(ended.stderr.contains(words) || ended.stdout.contains(words), "{words}: {}{}", ended.stderr, ended.stdout);
+    }
+    std::fs::write(&site, "[policy]\npermitted_options = [\"modified-dates\", \"device\"]\n").unwrap();
+    check(&site).expect(0);
+    std::fs::write(&site, "[policy]\npermitted_options = [\"devices\"]\n").unwrap();
+    check(&site).expect(2);
+}

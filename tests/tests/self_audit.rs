@@ -1,0 +1,235 @@
+//! The self-audit: a patient's value that comes out anywhere makes the run fail and stands nowhere in the output folder.
+
+mod bench;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bench::{Patient, Run, build_c, run_among, sources};
+use gantry_tests::launch::walk;
+
+/// The patient's id, and so a part of the name and the name of the folder.
+const CANARY: &str = "qx7canary4wz";
+
+/// A patient of twelve characters, and one beside whose results must stay.
+fn patients() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        Patient { name: CANARY, z_mm: 0.0, slices: 3, seed: 1 }.write(folder.path());
+        Patient { name: "neighbour-2", z_mm: 10.0, slices: 3, seed: 2 }.write(folder.path());
+        folder
+    });
+    folder.path()
+}
+
+fn leaky() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let plugins = tempfile::tempdir().unwrap();
+            let manifest = std::fs::read_to_string(sources().join("leaky.toml")).unwrap();
+            build_c(&sources().join("leaky.c"), &manifest, plugins.path(), "leaky", &[]);
+            plugins
+        })
+        .path()
+}
+
+/// A chain that takes identity away and writes, under a name and with more nodes.
+fn chain(name: &str, more: &str) -> String {
+    format!(
+        "format = 1\nname = \"{name}\"\n[nodes.ct]\nstage = \"dicom-read\"\n\
+         params = {{ modality = \"CT\", quantity = \"hu\" }}\n[nodes.anonymous]\nstage = \"anonymizer\"\nfrom = \"ct\"\n\
+         [nodes.write]\nstage = \"dicom-write\"\nfrom = \"anonymous.series\"\n{more}"
+    )
+}
+
+/// A node that says or writes these bytes.
+fn leak(id: &str, how: &str, name: &str, bytes: &[u8]) -> String {
+    format!(
+        "[nodes.{id}]\nstage = \"org.example.leaky\"\nfrom = \"anonymous.series\"\n\
+         params = {{ how = \"{how}\", name = \"{name}\", hex = \"{}\" }}\n",
+        hex::encode(bytes)
+    )
+}
+
+fn go(pipeline: &str, more: &[&str]) -> Run {
+    run_among(pipeline, &[leaky()], patients(), more, &[("GANTRY_LOG", "trace"), ("RUST_BACKTRACE", "full")])
+}
+
+/// Places below a folder, names included, that hold a text in any of the plain forms.
+fn holders(folder: &Path, text: &str) -> Vec<String> {
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let forms = [text.as_bytes().to_vec(), wide, hex::encode(text).into_bytes()];
+    let holds = |bytes: &[u8]| forms.iter().any(|f| bytes.windows(f.len()).any(|w| w.eq_ignore_ascii_case(f)));
+    let mut found = Vec::new();
+    walk(folder, &mut |path| {
+        let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+        if holds(name.as_bytes()) || holds(&std::fs::read(path).unwrap()) {
+            found.push(name);
+        }
+    });
+    found
+}
+
+/// The run failed of a leak, said so, and left the value nowhere.
+fn found(what: &str, run: &Run, in_words: bool) {
+    assert_eq!(run.code, 1, "{what}: {}", run.words);
+    let leaked: Vec<_> = run.unfinished().into_iter().filter(|c| c["code"] == "identity-leak").collect();
+    assert!(!leaked.is_empty(), "{what}: {:?}\n{}", run.unfinished(), run.words);
+    assert!(run.words.contains("identity-leak"), "{what}: {}", run.words);
+    assert_eq!(holders(&run.out, CANARY), Vec::<String>::new(), "{what}");
+    assert!(in_words || !run.words.contains(CANARY), "{what}: {}", run.words);
+    for case in leaked {
+        assert!(!run.out.join(case["case"].as_str().unwrap()).exists(), "{what}: its outputs are discarded");
+    }
+    // What is left can still be read.
+    for line in std::fs::read_to_string(run.out.join("journal.jsonl")).unwrap().lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+}
+
+#[test]
+fn a_clean_run_says_what_it_searched() {
+    let run = go(&chain("clean", &leak("more", "file", "words.txt", b"nobody here")), &[]);
+    assert_eq!(run.code, 0, "{}", run.words);
+    let json = run.json();
+    for case in json["cases"].as_array().unwrap() {
+        let audit = &case["self_audit"];
+        assert!(audit["searched"].as_u64().unwrap() >= 5, "{audit}");
+        assert_eq!((&audit["findings"], &audit["files"]), (&0.into(), &4.into()), "{audit}");
+        assert!(audit["bytes"].as_u64().unwrap() > 1000, "{audit}");
+    }
+    assert_eq!(json["self_audit"]["findings"], 0);
+    assert!(json["self_audit"]["bytes"].as_u64().unwrap() > 1000);
+    assert_eq!(holders(&run.out, CANARY), Vec::<String>::new());
+}
+
+fn nifti(words: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 352];
+    bytes[..4].copy_from_slice(&348u32.to_le_bytes());
+    bytes[108..112].copy_from_slice(&352f32.to_le_bytes());
+    bytes[148..148 + words.len()].copy_from_slice(words.as_bytes());
+    bytes[344..348].copy_from_slice(b"n+1\0");
+    bytes
+}
+
+fn png(words: &str) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in [(b"tEXt", format!("Comment\0{words}")), (b"IEND", String::new())] {
+        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(name);
+        bytes.extend(data.as_bytes());
+        bytes.extend([0; 4]);
+    }
+    bytes
+}
+
+#[test]
+fn a_value_in_a_file_of_any_kind_fails_the_case_and_not_its_neighbour() {
+    let wide: Vec<u8> = format!("to {CANARY}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let percent: String = CANARY.bytes().map(|b| format!("%{b:02x}")).collect();
+    for (name, bytes) in [
+        ("text.txt", format!("about {CANARY}.").into_bytes()),
+        ("data.json", format!("{{\"schema\": \"x/1\", \"list\": [1, {{\"{CANARY}\": 2}}]}}").into_bytes()),
+        ("escaped.json", format!("[\"\\u0071{}\"]", &CANARY[1..]).into_bytes()),
+        ("volume.nii", nifti(CANARY)),
+        ("picture.png", png(CANARY)),
+        ("wide.bin", wide),
+        ("percent.txt", percent.into_bytes()),
+        ("digits.txt", hex::encode_upper(format!("a{CANARY}")).into_bytes()),
+    ] {
+        let run = go(&chain("leaks", &leak("more", "file", name, &bytes)), &[]);
+        found(name, &run, false);
+        let case = &run.unfinished()[0];
+        assert_eq!(run.unfinished().len(), 1, "{name}: the neighbour is done");
+        let reason = case["reason"].as_str().unwrap();
+        assert!(reason.contains("file 1 of 4") && reason.contains("(0010,0020)"), "{name}: {reason}");
+    }
+}
+
+#[test]
+fn a_value_that_a_parameter_brings_into_dicom_files_fails_the_case() {
+    let text = chain("leaks", "").replace(
+        "stage = \"dicom-write\"\n",
+        &format!("stage = \"dicom-write\"\nparams = {{ series_description = \"of {CANARY}\" }}\n"),
+    );
+    let run = go(&text, &[]);
+    found("series description", &run, false);
+    assert!(run.unfinished()[0]["reason"].as_str().unwrap().contains("DICOM"));
+}
+
+#[test]
+fn a_value_in_a_name_fails_every_case_that_has_the_name() {
+    let run = go(&chain("leaks", &leak("more", "file", &format!("{CANARY}.txt"), b"x")), &[]);
+    found("file name", &run, false);
+    let run = go(&chain("leaks", &leak(CANARY, "file", "x.txt", b"x")), &[]);
+    // The node's name stands in the neighbour's folder and in the words of its log too.
+    found("folder name", &run, true);
+    assert_eq!(run.unfinished().len(), 2, "{:?}", run.unfinished());
+}
+
+#[test]
+fn a_value_in_the_manifest_or_in_the_words_of_a_stage_fails_the_case() {
+    let run = go(&chain(&format!("leaks {CANARY}"), ""), &[]);
+    found("pipeline name", &run, false);
+    let run = go(&chain("leaks", &leak("more", "warn", "x", format!("see {CANARY}").as_bytes())), &[]);
+    found("warning", &run, true);
+    let run = go(&chain("leaks", &leak("more", "log", "x", format!("see {CANARY}").as_bytes())), &[]);
+    found("log", &run, true);
+    assert!(run.words.contains(CANARY), "the log was written where nobody can take it back: {}", run.words);
+}
+
+#[test]
+fn a_failed_case_leaves_no_value_either() {
+    let run = go(&chain("leaks", &leak("more", "refuse", "x", format!("see {CANARY}").as_bytes())), &[]);
+    assert_eq!(run.code, 1, "{}", run.words);
+    assert_eq!(holders(&run.out, CANARY), Vec::<String>::new(), "{}", run.words);
+    assert!(run.words.contains("identity-leak"), "{}", run.words);
+}
+
+#[test]
+fn a_resumed_run_searches_the_whole_journal() {
+    let out = tempfile::tempdir().unwrap();
+    let pipeline = out.path().join("p.toml");
+    std::fs::write(&pipeline, chain("again", "")).unwrap();
+    let start = |more: &[&str]| {
+        let mut command = gantry_tests::launch::gantry();
+        command.arg("run").arg(&pipeline).arg("-i").arg(patients()).arg("-o").arg(out.path().join("out"));
+        command.arg("--key").arg(bench::key()).args(more);
+        gantry_tests::launch::end(&mut command)
+    };
+    start(&["--limit", "1"]).expect(0);
+    let journal: PathBuf = out.path().join("out/journal.jsonl");
+    let before = std::fs::read_to_string(&journal).unwrap();
+    // As if a version without self-audit had written it: the next run's patient in an old warning.
+    let planted = before.replacen(
+        "\"warnings\":[]",
+        &format!("\"warnings\":[{{\"node\":\"n\",\"code\":\"c\",\"text\":\"{CANARY}\"}}]"),
+        1,
+    );
+    assert_ne!(before, planted);
+    std::fs::write(&journal, planted).unwrap();
+    let ended = start(&["--fresh"]);
+    assert_eq!(ended.code, 0, "a fresh journal holds nothing: {}", ended.stderr);
+    let fresh = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(
+        &journal,
+        fresh.replacen(
+            "\"warnings\":[]",
+            &format!("\"warnings\":[{{\"node\":\"n\",\"code\":\"c\",\"text\":\"{CANARY}\"}}]"),
+            2,
+        ),
+    )
+    .unwrap();
+    for case in std::fs::read_dir(out.path().join("out"))
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("c-"))
+    {
+        std::fs::remove_dir_all(case.path()).unwrap();
+    }
+    let ended = start(&[]).expect(1);
+    assert!(ended.stderr.contains("identity-leak"), "{}", ended.stderr);
+    assert_eq!(holders(&out.path().join("out"), CANARY), Vec::<String>::new());
+}
