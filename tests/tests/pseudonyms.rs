@@ -148,7 +148,12 @@ fn an_option_that_the_site_does_not_permit_is_refused_where_it_stands() {
     };
     let ended = check(&site).expect(2);
     for words in ["option-policy", "`device`", "p.toml:8:", "site.toml:2:", "the site permits modified-dates"] {
-        assert!(ended.stderr.contains(words) || ended.stdout.contains(words), "{words}: {}{}", ended.stderr, ended.stdout);
+        assert!(
+            ended.stderr.contains(words) || ended.stdout.contains(words),
+            "{words}: {}{}",
+            ended.stderr,
+            ended.stdout
+        );
     }
     std::fs::write(&site, "[policy]\npermitted_options = [\"modified-dates\", \"device\"]\n").unwrap();
     check(&site).expect(0);

@@ -49,7 +49,8 @@ impl CaseStage for InstanceWrite {
             let text = format!("{} data sets for {} instances that were read", data_sets.len(), records.len());
             return Err(Error::internal(text));
         }
-        let blank = inputs.json("blank")?.filter(|text| !text.is_empty()).map(serde_json::from_str::<BlankRegions>).transpose();
+        let blank =
+            inputs.json("blank")?.filter(|text| !text.is_empty()).map(serde_json::from_str::<BlankRegions>).transpose();
         let blank = blank.map_err(|_| Error::internal("the regions to blank are not of the form they should have"))?;
         let blank = blank.unwrap_or_default();
         if let Some(stray) = blank.instances.keys().find(|&&i| i >= records.len()) {

@@ -2,7 +2,7 @@
 
 pub mod ctp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -16,6 +16,9 @@ use crate::plan::Asked;
 
 /// The pipeline that the verb runs.
 pub const PIPELINE: &str = include_str!("../../../config/pipelines/deid.toml");
+
+/// Which attributes the profile treats, for the import of scripts: the same facts that the anonymizer is built from.
+const TABLE: &str = include_str!("../../../plugins/anonymizer/data/ps315_table_e1-1.csv");
 
 /// What stands for its file in messages.
 const PIPELINE_NAME: &str = "deid.toml (built in)";
@@ -83,6 +86,16 @@ pub struct DeidArgs {
     /// needs the option pixel-data)
     #[arg(long, value_name = "RULE")]
     pub pixel_rule: Vec<String>,
+    /// A script of the RSNA CTP DicomAnonymizer (XML or properties): what it removes, empties and sets beyond the profile is
+    /// followed; a statement that would keep more is refused by its line
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// Run although statements of the script are refused: those attributes are treated as the profile says
+    #[arg(long, requires = "script")]
+    pub accept_refused: bool,
+    /// Warn of pixels that look like text (nothing is blanked for that); takes the time of decoding
+    #[arg(long)]
+    pub detect_text: bool,
     /// The site's pseudonym key [default: key_file in the site configuration]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -117,19 +130,77 @@ pub struct DeidArgs {
 
 /// Runs the verb; exit codes as `gantry run`.
 pub fn run(args: &DeidArgs) -> Reply {
-    run::run_text(&run_args(args), PIPELINE.to_owned())
+    let mut options = args.clone();
+    let mut rules = Vec::new();
+    if let Some(path) = &args.script {
+        match script(path, args.accept_refused) {
+            Err(refused) => return refused,
+            Ok(script) => {
+                add(&mut options.profile.retain, &script.retain);
+                add(&mut options.profile.clean, &script.clean);
+                rules = script.rules;
+            }
+        }
+    }
+    run::run_text(&run_args(&options, &rules), PIPELINE.to_owned())
+}
+
+/// Adds the words that are not in the list yet.
+fn add(list: &mut Vec<String>, words: &[&str]) {
+    for word in words {
+        if !list.iter().any(|known| known == word) {
+            list.push((*word).to_owned());
+        }
+    }
+}
+
+/// Reads a script and says on stderr what of it is not simply done.
+///
+/// # Errors
+/// A script that cannot be read, or has statements that are refused and were not accepted as such.
+fn script(path: &Path, accept_refused: bool) -> Result<ctp::Script, Reply> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| Reply::refuse(3, format!("{name}: {e}")))?;
+    let table = ctp::Table::read(TABLE).map_err(|e| Reply::refuse(4, format!("Table E.1-1: {e}")))?;
+    let script = ctp::import(&text, &table).map_err(|e| Reply::refuse(2, format!("{name}: {e}")))?;
+    let line = |word: &str, note: &ctp::Note| {
+        let tag = if note.tag.is_empty() { String::new() } else { format!("{}: ", note.tag) };
+        format!("{word}: {name}:{}: {tag}{}\n", note.line, note.text)
+    };
+    let mut said: String = script.notes.iter().map(|note| line("note", note)).collect();
+    said.extend(script.refused.iter().map(|note| line("refused", note)));
+    let (all, rules) = (script.statements, script.rules.len());
+    said.push_str(&format!(
+        "{name}: {all} statements: {} done by the profile, {rules} rules, {} notes, {} refused\n",
+        script.done,
+        script.notes.len(),
+        script.refused.len()
+    ));
+    if !script.refused.is_empty() && !accept_refused {
+        let help = "take those statements out of the script, or accept with --accept-refused that the profile decides";
+        said.push_str(&format!("error: statements of the script are refused; {help}\n"));
+        return Err(Reply { stdout: String::new(), stderr: said, code: 2 });
+    }
+    eprint!("{said}");
+    Ok(script)
 }
 
 /// What `gantry run` would be told.
-fn run_args(args: &DeidArgs) -> RunArgs {
+fn run_args(args: &DeidArgs, rules: &[String]) -> RunArgs {
     let list = |texts: &[String]| toml::Value::from(texts.to_vec()).to_string();
     let mut set = Vec::new();
-    for (param, texts) in
-        [("retain", &args.profile.retain), ("clean", &args.profile.clean), ("pixel_rules", &args.pixel_rule)]
-    {
+    for (param, texts) in [
+        ("retain", args.profile.retain.as_slice()),
+        ("clean", &args.profile.clean),
+        ("pixel_rules", &args.pixel_rule),
+        ("rules", rules),
+    ] {
         if !texts.is_empty() {
             set.push(format!("anonymous.{param}={}", list(texts)));
         }
+    }
+    if args.detect_text {
+        set.push("dicom.detect_text=true".to_owned());
     }
     if args.leave_out {
         set.push("anonymous.refused=instance".to_owned());
