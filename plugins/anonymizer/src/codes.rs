@@ -7,7 +7,8 @@
 use crate::dummy;
 use crate::value;
 use dicom_core::Tag;
-use dicom_dictionary_std::tags;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::InMemDicomObject;
 
 /// Designators of published schemes (PS3.16 chapter 8).
@@ -83,11 +84,20 @@ pub fn is_published(designator: &str) -> bool {
     PUBLISHED.contains(&designator)
 }
 
+/// Whether an item holds a code.
+pub fn is_coded(item: &InMemDicomObject) -> bool {
+    let holds = |tag: Tag| !value::first_text(item, tag).is_empty();
+    holds(tags::CODE_VALUE) || holds(tags::LONG_CODE_VALUE) || holds(tags::URN_CODE_VALUE)
+}
+
+/// Whether a sequence is by its name one of codes.
+pub fn is_code_sequence(sequence: Tag) -> bool {
+    StandardDataDictionary.by_tag(sequence).is_some_and(|entry| entry.alias().ends_with("CodeSequence"))
+}
+
 /// Whether an item holds a code that is not one of a published scheme.
 pub fn is_local(item: &InMemDicomObject) -> bool {
-    let holds = |tag: Tag| !value::first_text(item, tag).is_empty();
-    let coded = holds(tags::CODE_VALUE) || holds(tags::LONG_CODE_VALUE) || holds(tags::URN_CODE_VALUE);
-    coded && !is_published(&value::first_text(item, tags::CODING_SCHEME_DESIGNATOR))
+    is_coded(item) && !is_published(&value::first_text(item, tags::CODING_SCHEME_DESIGNATOR))
 }
 
 /// Whether an item describes (Coding Scheme Identification Sequence) a scheme that is not published.
@@ -117,6 +127,7 @@ mod tests {
         assert!(is_local(&dummy::code("4711", "99HOSPITAL", "Chest for Dr Example")));
         assert!(is_local(&dummy::code("4711", "", "Chest for Dr Example")));
         assert!(!is_local(&InMemDicomObject::new_empty()));
+        assert!(is_code_sequence(tags::PROCEDURE_CODE_SEQUENCE) && !is_code_sequence(tags::REFERENCED_IMAGE_SEQUENCE));
         let mut item = dummy::code("4711", "EXAMPLE.PROCEDURES", "Chest for Dr Example");
         item.put(dummy::text((0x0008, 0x0103), dicom_core::VR::SH, "Example 1"));
         replace(&mut item);

@@ -4,25 +4,29 @@
 //! character set, or where code extensions (ISO 2022) are in use, they are taken byte for byte instead, so that text that
 //! stays is never garbled.
 
+use crate::deidentify::MAX_DEPTH;
+use crate::dummy;
 use crate::refusal::Refusal;
-use dicom_core::value::PrimitiveValue;
+use crate::value;
+use dicom_core::value::{PrimitiveValue, Value};
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+use dicom_transfer_syntax_registry::entries::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 
 /// Reads a data set.
 ///
 /// # Errors
 /// `bad-headers`; the parser's own message is not passed on, since it may quote values.
 pub fn read(bytes: &[u8]) -> Result<InMemDicomObject, Refusal> {
-    let object = parse(bytes)?;
-    if !holds_escapes(&object) {
-        return Ok(object);
+    let mut object = parse(bytes)?;
+    if holds_escapes(&object)
+        && let Some(hidden) = without_character_sets(bytes)
+    {
+        object = parse(&hidden)?;
+        restore_character_sets(&mut object);
     }
-    let Some(hidden) = without_character_sets(bytes) else { return Ok(object) };
-    let mut object = parse(&hidden)?;
-    restore_character_sets(&mut object);
+    open_unknown_sequences(&mut object, 0);
     Ok(object)
 }
 
@@ -41,6 +45,50 @@ pub fn write(dataset: &InMemDicomObject) -> Result<Vec<u8>, Refusal> {
 fn parse(bytes: &[u8]) -> Result<InMemDicomObject, Refusal> {
     InMemDicomObject::read_dataset_with_ts(bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
         .map_err(|_| Refusal::new("bad-headers", "the headers are not a readable Explicit VR Little Endian data set"))
+}
+
+/// Makes sequences of the dictionary that came as UN (converters write it for what they do not know) sequences again,
+/// where their bytes are items in Implicit VR Little Endian. What is none stays UN, and later goes.
+fn open_unknown_sequences(dataset: &mut InMemDicomObject, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    let unknown = |vr: VR, tag: Tag| vr == VR::UN && value::dictionary_vr(tag) == Some(VR::SQ);
+    let (mut closed, mut open) = (Vec::new(), Vec::new());
+    for element in dataset.iter() {
+        let tag = element.header().tag;
+        match element.vr() {
+            VR::SQ => open.push(tag),
+            vr if unknown(vr, tag) => closed.push(tag),
+            _ => {}
+        }
+    }
+    for tag in closed {
+        let Some(element) = dataset.take(tag) else { continue };
+        let items = match element.value() {
+            Value::Primitive(PrimitiveValue::U8(bytes)) => implicit_items(tag, bytes),
+            Value::Sequence(sequence) => Some(sequence.items().to_vec()),
+            _ => None,
+        };
+        dataset.put(items.map_or(element, |items| dummy::sequence(tag, items)));
+        open.push(tag);
+    }
+    for tag in open {
+        dataset.update_value(tag, |value| {
+            value.items_mut().into_iter().flatten().for_each(|item| open_unknown_sequences(item, depth + 1));
+        });
+    }
+}
+
+fn implicit_items(tag: Tag, bytes: &[u8]) -> Option<Vec<InMemDicomObject>> {
+    let mut element = Vec::with_capacity(bytes.len() + 8);
+    element.extend(tag.group().to_le_bytes());
+    element.extend(tag.element().to_le_bytes());
+    element.extend(u32::try_from(bytes.len()).ok()?.to_le_bytes());
+    element.extend(bytes);
+    let syntax = IMPLICIT_VR_LITTLE_ENDIAN.erased();
+    let mut wrapped = InMemDicomObject::read_dataset_with_ts(element.as_slice(), &syntax).ok()?;
+    wrapped.take(tag)?.into_value().into_items().map(|items| items.into_vec())
 }
 
 /// Whether a text holds what the decoder writes for a byte above 127 that is none of the character set: `\351`.
@@ -107,8 +155,6 @@ fn restore_character_sets(dataset: &mut InMemDicomObject) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dummy;
-    use crate::value;
 
     /// A data set with these bytes as Manufacturer and as ManufacturerModelName.
     fn with_bytes(charset: &str, text: &[u8]) -> Vec<u8> {
@@ -152,6 +198,29 @@ mod tests {
                 charset
             );
         }
+    }
+
+    #[test]
+    fn sequences_that_came_as_un_are_opened() {
+        let item = InMemDicomObject::from_element_iter([
+            dummy::text((0x0008, 0x1150), VR::UI, "1.2.840.10008.5.1.4.1.1.481.5"),
+            dummy::text((0x0008, 0x1155), VR::UI, "1.2.3"),
+            dummy::sequence(Tag(0x300C, 0x0020), vec![dummy::code("1", "DCM", "One")]),
+        ]);
+        let tag = Tag(0x300C, 0x0002);
+        let whole = InMemDicomObject::from_element_iter([dummy::sequence(tag, vec![item])]);
+        let mut implicit = Vec::new();
+        whole.write_dataset_with_ts(&mut implicit, &IMPLICIT_VR_LITTLE_ENDIAN.erased()).expect("written");
+        let unknown = |tag, bytes: &[u8]| DataElement::new(tag, VR::UN, PrimitiveValue::U8(bytes.into()));
+        let object = InMemDicomObject::from_element_iter([
+            unknown(tag, &implicit[8..]),
+            unknown(Tag(0x300C, 0x0004), b"no item"),
+        ]);
+        let read = read(&write(&object).expect("written")).expect("read");
+        let items = read.get(tag).and_then(|e| e.items()).expect("items");
+        assert_eq!(value::first_text(&items[0], tags::REFERENCED_SOP_INSTANCE_UID), "1.2.3");
+        assert!(items[0].get(Tag(0x300C, 0x0020)).and_then(|e| e.items()).is_some());
+        assert_eq!(read.get(Tag(0x300C, 0x0004)).map(|e| e.vr()), Some(VR::UN));
     }
 
     #[test]

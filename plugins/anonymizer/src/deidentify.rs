@@ -25,7 +25,7 @@ use dicom_object::mem::InMemElement;
 use std::collections::BTreeMap;
 
 /// Sequences deeper than this are refused.
-const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// De-identifies a data set (without file meta; pixels, if any, are dropped) that [`passed`](crate::refusal::check).
 ///

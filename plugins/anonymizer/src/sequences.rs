@@ -42,7 +42,13 @@ impl Cleaner<'_> {
         };
         let (mut cleaned, mut hollowed) = (Vec::with_capacity(items.len()), false);
         self.place.push(tag);
+        // The basic profile takes such sequences out; of what an option lets stay, an item without a code is none.
+        let only_codes = verdict.option.is_some() && codes::is_code_sequence(tag);
         for mut item in items {
+            if only_codes && !codes::is_coded(&item) {
+                hollowed = true;
+                continue;
+            }
             if tag == tags::CODING_SCHEME_IDENTIFICATION_SEQUENCE && codes::describes_local_scheme(&item) {
                 hollowed = true;
                 continue;
