@@ -169,7 +169,7 @@ fn a_patients_dates_move_together() {
     // Another case of the same patient moves by the same.
     assert_eq!(text(&one(object(CT, 7), &moved), (0x0008, 0x0020)), text(&after[0], (0x0008, 0x0020)));
     let nobody = with(object(CT, 1), vec![((0x0010, 0x0010), VR::PN, ""), ((0x0010, 0x0020), VR::LO, "")]);
-    assert_eq!(refused(&[nobody.clone()], &moved).0, "no-patient");
+    assert_eq!(refused(std::slice::from_ref(&nobody), &moved).0, "no-patient");
     one(nobody, &profile(&[], &[]));
 }
 
