@@ -12,7 +12,8 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 
-use super::elements::{Element, each_element};
+use super::derive::MANUFACTURER;
+use super::elements::{Element, each_element, number};
 use super::guard::Encoding;
 
 /// What kind of thing a value is; decides how it is searched.
@@ -109,12 +110,15 @@ impl Differences {
     pub fn note(&mut self, arrived: &[u8], left: &[u8]) -> Option<()> {
         let (arrived, left) = (values(arrived)?, values(left)?);
         let charset = Charset::of(&arrived);
+        let own = own_items(&arrived);
         for ((path, tag), (vr, value)) in &arrived {
             let Some(texts) = parts(*tag, *vr, value) else { continue };
             let there = left.get(&(path.clone(), *tag));
             let stays: Vec<&[u8]> = there.and_then(|(vr, v)| parts(*tag, *vr, v)).unwrap_or_default();
             for part in texts {
-                if stays.contains(&part) {
+                if is_own(path, *tag, &own) {
+                    self.kept.insert(part.to_vec());
+                } else if stays.contains(&part) {
                     if *vr == VR::PN || NUMBERS.contains(tag) {
                         self.unchanged.insert((*tag, part.to_vec()));
                     }
@@ -169,6 +173,26 @@ impl Differences {
                 }
             }
         }
+    }
+}
+
+/// Items of Contributing Equipment Sequence that Gantry wrote itself, and would write again.
+fn own_items(values: &Values) -> BTreeSet<u32> {
+    let own = |((path, tag), (_, value)): (&(Vec<u32>, Tag), &(VR, &[u8]))| match path.as_slice() {
+        [sequence, item] if *sequence == number(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE) => {
+            (*tag == tags::MANUFACTURER && trimmed(value) == MANUFACTURER.as_bytes()).then_some(*item)
+        }
+        _ => None,
+    };
+    values.iter().filter_map(own).collect()
+}
+
+/// Whether a text is Gantry's own, of an object that it derived: how it was derived, and by what.
+fn is_own(path: &[u32], tag: Tag, own: &BTreeSet<u32>) -> bool {
+    match path {
+        [] => tag == tags::DERIVATION_DESCRIPTION && !own.is_empty(),
+        [sequence, item, ..] => *sequence == number(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE) && own.contains(item),
+        _ => false,
     }
 }
 

@@ -131,7 +131,7 @@ impl Public {
 }
 
 /// What stands where no value is: dummies, and words that name nobody.
-const NOBODY: [&str; 31] = [
+const NOBODY: [&str; 33] = [
     "2.25.0",
     "about blank",
     "anon",
@@ -147,6 +147,8 @@ const NOBODY: [&str; 31] = [
     "default",
     "dummy",
     "empty",
+    "gantry",
+    "gantry plugin host",
     "n a",
     "name",
     "no name",
