@@ -49,10 +49,13 @@ pub fn text_like(values: &[i32], rows: usize, columns: usize) -> Vec<TextLike> {
     if values.len() != rows * columns || rows < *HEIGHTS.start() || columns < MIN_GLYPHS {
         return Vec::new();
     }
-    let Some((image, range)) = strokes::scaled(values) else { return Vec::new() };
+    let Some((mut image, range)) = strokes::scaled(values) else { return Vec::new() };
     let mut found = Vec::new();
     for dark in [false, true] {
-        let (strokes, image) = strokes::strokes(&image, rows, columns, dark);
+        if dark {
+            image.iter_mut().for_each(|v| *v = i16::MAX - *v);
+        }
+        let strokes = strokes::strokes(&image, rows, columns);
         let drawing = Drawing { strokes: &strokes, image: &image, columns };
         let part = |part: f32| (part * f32::from(range)).clamp(1.0, f32::from(i16::MAX)) as i16;
         let mut spans = Span::all(rows, columns);
