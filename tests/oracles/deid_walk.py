@@ -64,16 +64,6 @@ def walk(ds, options=(), path=(), free=False):
                 yield from walk(item, options, (*here, number), goes)
 
 
-def raw_value(ds, path):
-    """The value at a path as it was read, and None where the path leads nowhere."""
-    for step in path[:-1]:
-        try:
-            ds = ds[step].value if step > 0xFFFF else ds[step]
-        except (KeyError, IndexError):
-            return None
-    return ds.get_item(path[-1]).value if path[-1] in ds else None
-
-
 def may_go(tag, options=()):
     """Whether the table lets an attribute itself go; those that must be remapped or replaced may not."""
     row = ROWS.get(tag)

@@ -59,7 +59,7 @@ def parts(value):
 
 def code(value, meaning):
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "99EXAMPLE", meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
     return item
 
 
@@ -80,9 +80,9 @@ def main():
         other.PatientName, other.PatientID, other.TypeOfPatientID = operator, ds.PatientID, "TEXT"
         ds.OtherPatientIDsSequence = Sequence([other])
         ds.Manufacturer, ds.ConvolutionKernel = maker, maker[:2]
-        ds.AnatomicRegionSequence = Sequence([code("1", meaning)])
+        ds.AnatomicRegionSequence = Sequence([code("51185008", meaning)])
         if name == "russian":
-            inner = code("2", "胸部断層")
+            inner = code("7771000", "胸部断層")
             inner.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
             ds.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = Sequence([inner])
         ds.StudyInstanceUID, ds.SeriesInstanceUID = ascii_text.make("UI", name), ascii_text.make("UI", name)

@@ -217,7 +217,7 @@ def mr_series(planter, study, slices):
         ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
         ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "GR", "SP", "FS", "3D"
         ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength, ds.FlipAngle = 8, 3, 1, 12
-        ds.MagneticFieldStrength, ds.SequenceName, ds.ReceiveCoilName = 1.5, planter.text("MR sequence", "SH"), "BODY"
+        ds.MagneticFieldStrength, ds.SequenceName, ds.ReceiveCoilName = 1.5, "*tfl3d1", "BODY"
         made.append(ds)
     return made
 

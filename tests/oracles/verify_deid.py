@@ -33,7 +33,7 @@ import pydicom
 
 from canaries import Search
 from deid_walk import (
-    BOUNDED, COLUMNS, OWN, inflated, match, may_go, pixels, raw_value, read_folder, uids, values, walk, well_known, words,
+    BOUNDED, COLUMNS, OWN, ROWS, inflated, match, may_go, pixels, read_folder, uids, values, walk, well_known, words,
 )
 
 CODES = {
@@ -223,7 +223,9 @@ def check_uids(findings, pairs, options):
                 kept += 1
                 findings.check("uids" in options or now != was, f"{here} UID is the source's")
                 findings.check(new.setdefault(was, now) == now, f"{here} is another than elsewhere")
-                findings.check(old.setdefault(now, was) == was, f"{here} stands for two")
+                # A dummy may stand for many.
+                dummy = (ROWS.get(place[-1]) or {}).get("basic_profile", "U") != "U"
+                findings.check(old.setdefault(now, was) == was or dummy, f"{here} stands for two")
     for _, source, path, ds in pairs:
         for tag in content:
             if not ({"structured-content", "graphics"} & set(options)) or tag not in source:
@@ -242,6 +244,14 @@ def check_uids(findings, pairs, options):
     return kept, gone
 
 
+def leads_nowhere(paths):
+    """Whether instances refer to others that are not among them."""
+    sets = [pydicom.dcmread(p, stop_before_pixels=True) for p in paths]
+    there = {str(ds.SOPInstanceUID) for ds in sets}
+    led = {v for ds in sets for _, e, _ in walk(ds) if e.keyword == "ReferencedSOPInstanceUID" for v in values(e)}
+    return bool(led - there)
+
+
 def check_objects(findings, bases, pairs):
     """dciodvfy and dcentvfy say nothing new."""
     befores = [bases.get(p.name, p) for p, _, _, _ in pairs]
@@ -253,9 +263,12 @@ def check_objects(findings, bases, pairs):
         findings.check(not more, f"{path.name} ({source.name}): {len(more)} new errors: {more[:4]}")
     studies = {}
     for source, _, path, ds in pairs:
-        studies.setdefault(ds.get("StudyInstanceUID"), []).append((bases.get(source.name, source), path))
+        studies.setdefault(ds.get("StudyInstanceUID"), []).append((source, path))
     for files in studies.values():
         more = dcentvfy([p for _, p in files]) - dcentvfy([p for p, _ in files])
+        # dcentvfy cannot read every planted source; check_uids compares references one by one.
+        if leads_nowhere([p for p, _ in files]):
+            more = {m for m in more if "Missing SOPInstanceUID that was referenced" not in m[0]}
         findings.check(not more, f"{files[0][1].parent.name}: dcentvfy says {sorted(more)[:4]}")
 
 
@@ -263,12 +276,9 @@ def check_kept_text(findings, kept, pairs):
     """Text in many character sets comes out as it was."""
     for source, _, path, ds in pairs:
         for text in kept.get(source.name, []):
-            there = any(text in values(e) for _, e, _ in walk(ds) if e.VR in ("LO", "SH"))
-            raw, left = (pydicom.dcmread(p, stop_before_pixels=True) for p in (source, path))
-            places = [p for p, e, _ in walk(pydicom.dcmread(source, stop_before_pixels=True)) if text in values(e)]
-            same = raw.get("SpecificCharacterSet") == left.get("SpecificCharacterSet") and bool(places) \
-                and all(raw_value(raw, p) == raw_value(left, p) for p in places)
-            findings.check(there or same, f"{path.name} ({source.name}): {text!a} is garbled or lost")
+            # An escape sequence that pydicom does not know stays before the text.
+            there = any(v.endswith(text) for _, e, _ in walk(ds) if e.VR in ("LO", "SH") for v in values(e))
+            findings.check(there, f"{path.name} ({source.name}): {text!a} is garbled or lost")
 
 
 def refuse(findings, out, results, code):
@@ -299,7 +309,7 @@ def verify(arguments):
     keys, out = [json.loads(p.read_text()) for p in plain[:-1]], plain[-1]
     options = [o for o in given["--options"].split(",") if o]
     findings = Findings()
-    wanted, files = search_everything(findings, keys, out, logs, set(given["--except"].split(",")))
+    wanted, files = search_everything(findings, keys, out, logs, {vr for vr in given["--except"].split(",") if vr})
     if "--leaks" in flags:
         findings.end(f"0 of {wanted} identifiers in {files} files")
     results = read_folder(out)
