@@ -27,6 +27,7 @@ pub mod self_audit;
 mod services;
 mod sink;
 pub mod supervisor;
+mod words;
 pub mod worker;
 
 pub use cases::beside_series;

@@ -1,5 +1,6 @@
 //! One node of the plan, alive in a worker: its instance, its checkpoints, and the host's side of its calls.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use super::pulse::Pulse;
 use super::scrutiny;
 use super::services::Services;
 use super::sink::SinkFiles;
+use super::words;
 use crate::graph::Node;
 use crate::series::identifying::Differences;
 
@@ -220,7 +222,14 @@ impl<'a> NodeCall<'a> {
         }
     }
 
-    /// The status of a call that will be repeated, with its explanation dropped.
+    /// A message about an instance of the case, told by its index in the scan.
+    fn placed<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let input =
+            words::instance(text).and_then(|(i, rest)| Some((self.context.services.input_of_instance(i)?, rest)));
+        input.map_or(Cow::Borrowed(text), |(input, rest)| Cow::Owned(format!("#{input}: {rest}")))
+    }
+
+    /// Whether the stage's own words stay here.
     fn withhold(&self) -> bool {
         self.node.entry.spec.sees_identity() && matches!(self.node.entry.origin, crate::registry::Origin::Plugin(_))
     }
@@ -228,8 +237,9 @@ impl<'a> NodeCall<'a> {
 
 impl HostSide for NodeCall<'_> {
     fn report(&self, at: i32, code: &str, _port: i32, text: &str) {
-        // A stage that sees headers could repeat a name: its words stay here, its codes go out.
-        let text = if self.withhold() { String::new() } else { plain(text) };
+        // A stage that sees headers could repeat a name: its words stay here, but for those that stand in its document.
+        let fixed = || words::permitted(&self.node.entry.spec.messages, text);
+        let text = if self.withhold() && !fixed() { String::new() } else { plain(&self.placed(text)) };
         let text = text.as_str();
         // A code goes out always, so it must be one: kebab-case and short.
         let sound = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');

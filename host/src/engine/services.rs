@@ -75,6 +75,12 @@ impl Services {
 }
 
 impl Services {
+    /// Index in the scan of an instance of the case, where the case is made of instances.
+    pub fn input_of_instance(&self, index: usize) -> Option<u64> {
+        let source = self.sources.values().find(|source| source["kind"] == "instances")?;
+        source["instances"].get(index)?["input"].as_u64()
+    }
+
     /// What the key makes of the SOP Instance UIDs of a series of any class; a sink proves by them whose pixels it writes.
     fn mapped(&self, source: &Json) -> Vec<String> {
         let instances = source["instances"].as_array().filter(|_| source["kind"] == "instances");

@@ -130,6 +130,8 @@ pub struct StageSpec {
     pub effects: Vec<String>,
     /// Host services it may ask for.
     pub services: Vec<String>,
+    /// Sentences that it may say although it sees identities; `{n}` stands for a number.
+    pub messages: Vec<String>,
     /// Extensions it may ask for.
     pub extensions: Vec<String>,
     /// Sources: where cases come from.
@@ -212,6 +214,7 @@ pub(super) fn read_stage(id: &str, at: &At, table: &TomlTable, diagnostics: &mut
     let effects =
         subset(&mut reader, "effects", &["net", "db-read", "db-write", "files", "process", "human"], diagnostics);
     let services = versioned(&mut reader, "services", diagnostics);
+    let messages = reader.strings("messages", diagnostics).map(|t| t.into_iter().map(|t| t.text).collect());
     let extensions = versioned(&mut reader, "extensions", diagnostics);
     let cases = reader.string("cases", diagnostics).and_then(|t| match t.text.as_str() {
         "input" => Some(Cases::Input),
@@ -239,6 +242,7 @@ pub(super) fn read_stage(id: &str, at: &At, table: &TomlTable, diagnostics: &mut
         determinism: determinism.unwrap_or(Determinism::Bitwise),
         effects,
         services,
+        messages: messages.unwrap_or_default(),
         extensions,
         cases,
         halo,

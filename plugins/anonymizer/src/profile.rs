@@ -238,6 +238,8 @@ impl Profile {
                 Unlisted::Recurse => Decision::Recurse,
                 Unlisted::MapUid if self.has(Choice::Uids) => Decision::Keep,
                 Unlisted::MapUid => Decision::MapUid,
+                Unlisted::Empty => Decision::Empty,
+                Unlisted::Dummy => Decision::Dummy,
                 Unlisted::Remove(reason) => Decision::Remove(reason),
             };
             return Verdict::new(decision, Rule::Unlisted);

@@ -18,6 +18,10 @@ pub enum Unlisted {
     Recurse,
     /// UIDs of instances or organisations: mapped.
     MapUid,
+    /// Short, typed by people, and required of some objects, though empty is enough.
+    Empty,
+    /// The same, where a value is required.
+    Dummy,
     /// Goes.
     Remove(Reason),
 }
@@ -42,7 +46,7 @@ const CLASS_UIDS: [Tag; 15] = [
 ];
 
 /// Prose, locators and opaque bytes that are technical by definition.
-const TECHNICAL: [Tag; 23] = [
+const TECHNICAL: [Tag; 20] = [
     Tag(0x0008, 0x010E), // Coding Scheme URL
     Tag(0x0008, 0x0114), // Coding Scheme External ID
     Tag(0x0008, 0x0115), // Coding Scheme Name
@@ -62,14 +66,11 @@ const TECHNICAL: [Tag; 23] = [
     Tag(0x0028, 0x2000), // ICC Profile
     Tag(0x0028, 0x6190), // Mask Operation Explanation
     Tag(0x0048, 0x0107), // Optical Path Description
-    Tag(0x0062, 0x0006), // Segment Description
-    Tag(0x0062, 0x0020), // Tracking ID
     Tag(0x0066, 0x0032), // Algorithm Parameters
-    Tag(0x0070, 0x0208), // Graphic Group Description
 ];
 
 /// Short but identifying, or meaningless once private elements and signatures are gone; none is required of an image.
-const NEVER: [Tag; 33] = [
+const NEVER: [Tag; 35] = [
     Tag(0x0008, 0x0051), // Issuer of Accession Number Sequence
     Tag(0x0008, 0x0300), // Private Data Element Characteristics Sequence
     Tag(0x0008, 0x0310), // Private Data Element Definition Sequence
@@ -79,6 +80,7 @@ const NEVER: [Tag; 33] = [
     Tag(0x0010, 0x0034), // Patient's Death Date in Alternative Calendar
     Tag(0x0010, 0x0214), // Strain Stock Number
     Tag(0x0010, 0x2294), // Breed Registration Sequence
+    Tag(0x0010, 0x2298), // Responsible Person Role: not without the person, who goes
     Tag(0x0010, 0x2295), // Breed Registration Number
     Tag(0x0018, 0x1803), // NTP Source Address
     Tag(0x0038, 0x0016), // Route of Admissions
@@ -94,6 +96,7 @@ const NEVER: [Tag; 33] = [
     Tag(0x0040, 0x1060), // Requested Procedure Description (Trial)
     Tag(0x0040, 0x2006), // Placer Order Number (retired)
     Tag(0x0040, 0x2007), // Filler Order Number (retired)
+    Tag(0x0070, 0x0068), // Graphic Layer Description
     Tag(0x0074, 0x100C), // Contact Display Name
     Tag(0x0088, 0x0130), // Storage Media File-set ID
     Tag(0x2100, 0x0160), // Owner ID
@@ -117,6 +120,13 @@ pub fn judge(tag: Tag, vr: VR) -> Unlisted {
     }
     if !agrees(entry.vr(), vr) {
         return Unlisted::Remove(Reason::WrongVr);
+    }
+    match (tag.group(), tag.element()) {
+        // Content Description: Type 2 in presentation states and segmentations
+        (0x0070, 0x0081) => return Unlisted::Empty,
+        // Tracking ID: Type 1C beside a Tracking UID
+        (0x0062, 0x0020) => return Unlisted::Dummy,
+        _ => {}
     }
     match vr {
         VR::SQ => Unlisted::Recurse,
