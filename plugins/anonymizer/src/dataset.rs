@@ -4,8 +4,8 @@
 //! character set, or where code extensions (ISO 2022) are in use, they are taken byte for byte instead, so that text that
 //! stays is never garbled.
 
-use crate::deidentify::MAX_DEPTH;
 use crate::dummy;
+use crate::layout::{self, MAX_DEPTH};
 use crate::refusal::Refusal;
 use crate::value;
 use dicom_core::value::{PrimitiveValue, Value};
@@ -17,13 +17,12 @@ use dicom_transfer_syntax_registry::entries::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICI
 /// Reads a data set.
 ///
 /// # Errors
-/// `bad-headers`; the parser's own message is not passed on, since it may quote values.
+/// `too-deep`, `bad-headers`; the parser's own message is not passed on, since it may quote values.
 pub fn read(bytes: &[u8]) -> Result<InMemDicomObject, Refusal> {
+    layout::walk(bytes, |_, _, _| ())?;
     let mut object = parse(bytes)?;
-    if holds_escapes(&object)
-        && let Some(hidden) = without_character_sets(bytes)
-    {
-        object = parse(&hidden)?;
+    if holds_escapes(&object) {
+        object = parse(&without_character_sets(bytes)?)?;
         restore_character_sets(&mut object);
     }
     open_unknown_sequences(&mut object, 0);
@@ -86,6 +85,7 @@ fn implicit_items(tag: Tag, bytes: &[u8]) -> Option<Vec<InMemDicomObject>> {
     element.extend(tag.element().to_le_bytes());
     element.extend(u32::try_from(bytes.len()).ok()?.to_le_bytes());
     element.extend(bytes);
+    layout::walk_implicit(&element).ok()?;
     let syntax = IMPLICIT_VR_LITTLE_ENDIAN.erased();
     let mut wrapped = InMemDicomObject::read_dataset_with_ts(element.as_slice(), &syntax).ok()?;
     wrapped.take(tag)?.into_value().into_items().map(|items| items.into_vec())
@@ -106,33 +106,18 @@ fn holds_escapes(dataset: &InMemDicomObject) -> bool {
 }
 
 /// The same data set with every SpecificCharacterSet, at every level, as VR LO: so the decoder does not act on it and takes
-/// each byte for a character. `None` where the structure cannot be followed.
-fn without_character_sets(bytes: &[u8]) -> Option<Vec<u8>> {
-    const LONG: [&[u8; 2]; 13] =
-        [b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"];
+/// each byte for a character.
+fn without_character_sets(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut hidden = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let head: &[u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
-        let &[g0, g1, e0, e1, v0, v1, l0, l1] = head;
-        let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
-        if tag.group() == 0xfffe {
-            at += 8;
-        } else if LONG.contains(&&[v0, v1]) {
-            let length = u32::from_le_bytes(bytes.get(at + 8..at + 12)?.try_into().ok()?);
-            at += 12;
-            // Sequences are walked into; nothing else here has no length.
-            if &[v0, v1] != b"SQ" {
-                at = at.checked_add(usize::try_from(length).ok().filter(|_| length != u32::MAX)?)?;
-            }
-        } else {
-            if tag == tags::SPECIFIC_CHARACTER_SET && &[v0, v1] == b"CS" {
-                hidden.get_mut(at + 4..at + 6)?.copy_from_slice(b"LO");
-            }
-            at += 8 + usize::from(u16::from_le_bytes([l0, l1]));
+    layout::walk(bytes, |at, tag, vr| {
+        if tag == tags::SPECIFIC_CHARACTER_SET
+            && vr == *b"CS"
+            && let Some(found) = hidden.get_mut(at + 4..at + 6)
+        {
+            found.copy_from_slice(b"LO");
         }
-    }
-    Some(hidden)
+    })?;
+    Ok(hidden)
 }
 
 /// Puts SpecificCharacterSet back, as bytes: the encoder does not act on those.

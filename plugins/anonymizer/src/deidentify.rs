@@ -7,6 +7,7 @@ use crate::audit::{Action, Audit};
 use crate::dummy;
 use crate::graphics;
 use crate::iod_types::Iod;
+use crate::layout::MAX_DEPTH;
 use crate::marks::mark;
 use crate::options::Choice;
 use crate::profile::{Decision, Profile, Reason, Rule, Verdict};
@@ -23,9 +24,6 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 use std::collections::BTreeMap;
-
-/// Sequences deeper than this are refused.
-pub(crate) const MAX_DEPTH: usize = 32;
 
 /// De-identifies a data set (without file meta; pixels, if any, are dropped) that [`passed`](crate::refusal::check).
 ///

@@ -20,6 +20,7 @@ pub mod facts;
 mod graphics;
 pub mod iod_types;
 mod kept;
+mod layout;
 mod marks;
 pub mod options;
 pub mod pixel_rules;
