@@ -323,7 +323,7 @@ fn real_files_of_every_syntax_change_only_within_the_rectangles() {
     if gantry_tests::fixture::shared("data/transfer-syntaxes").is_some() {
         println!("{grey} grey, {colour} colour, {bits} of single bits, refused {refused:?}");
         assert!(grey >= 60 && colour >= 5 && bits >= 4, "{grey} {colour} {bits}");
-        // Lossy JPEG of 12 bits, RLE of single bits, and a codestream that is cut off at what looks like its end.
+        // Lossy JPEG of 12 bits, RLE of single bits, and a codestream whose size is damaged.
         refused.sort();
         let expected =
             ["JPEG-lossy.dcm", "JPEG2000-embedded-sequence-delimiter.dcm", "JPGExtended.dcm", "liver_rle.dcm"];

@@ -172,7 +172,7 @@ fn drawn_text_is_found_in_a_drawn_body_and_the_body_is_not() {
     for style in [Style::White, Style::BlackOnWhite, Style::Grey] {
         let hits: Vec<usize> = (1..=4).map(|scale| rate(&mut dice, style, scale, 17, &mut ground)).collect();
         println!("{style:?}: {hits:?} of 17 at 1x to 4x");
-        assert!(hits.iter().sum::<usize>() >= 48, "{style:?}: {hits:?} of 17 at 1x to 4x");
+        assert!(hits.iter().sum::<usize>() >= 60, "{style:?}: {hits:?} of 17 at 1x to 4x");
     }
 }
 
@@ -243,7 +243,7 @@ fn drawn_text_is_found_in_a_real_slice() {
     for style in [Style::White, Style::BlackOnWhite, Style::Grey] {
         let hits: Vec<usize> = (1..=4).map(|scale| rate(&mut dice, style, scale, 50, &mut ground)).collect();
         println!("{style:?}: {hits:?} of 50 at 1x to 4x");
-        let least = if style == Style::Grey { 120 } else { 150 };
+        let least = if style == Style::Grey { 150 } else { 195 };
         assert!(hits.iter().sum::<usize>() >= least, "{style:?}: {hits:?} of 50 at 1x to 4x");
     }
 }
