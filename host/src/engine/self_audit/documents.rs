@@ -223,7 +223,7 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::self_audit::withheld::Public;
+    use crate::engine::self_audit::Public;
     use crate::series::identifying::{Class, Differences, Gone};
 
     fn documents(case: &str, value: &str) -> Documents {

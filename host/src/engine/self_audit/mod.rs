@@ -8,6 +8,7 @@ mod artefact;
 mod documents;
 mod figures;
 mod forms;
+mod public;
 pub mod said;
 mod search;
 mod withheld;
@@ -26,9 +27,10 @@ use crate::series::identifying::{Class, Differences, Gone};
 
 pub use documents::{Documents, Finding, Texts};
 pub use figures::Figures;
+pub use public::Public;
 use search::{Hit, Numbers, Searcher};
 use withheld::Value;
-pub use withheld::{Public, Withheld};
+pub use withheld::Withheld;
 
 /// The code of a case in whose traces the self-audit found what was to be gone.
 pub const LEAK: &str = "identity-leak";

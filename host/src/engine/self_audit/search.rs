@@ -204,7 +204,8 @@ mod tests {
     use dicom_core::Tag;
     use std::collections::BTreeSet;
 
-    use super::super::withheld::{Public, Withheld};
+    use super::super::public::Public;
+    use super::super::withheld::Withheld;
 
     fn withheld(values: &[(&[u8], Option<&str>, Class)]) -> Withheld {
         let mut differences = Differences::default();

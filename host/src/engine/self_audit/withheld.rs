@@ -4,20 +4,20 @@
 //! one way out of the process is [`Withheld::packed`], which the pipe between worker and supervisor uses and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use dicom_core::Tag;
 
 use super::figures::Figures;
+use super::public::{Public, holds_token, nobody, telling};
 use crate::series::elements::number;
 use crate::series::identifying::{Class, Differences};
 
 /// Values lighter than this are compared with what left in their place and not searched.
-const LEAST: usize = 4;
+pub(super) const LEAST: usize = 4;
 /// Values of this weight are searched wherever they stand; lighter ones as whole tokens.
-const ANYWHERE: usize = 6;
+pub(super) const ANYWHERE: usize = 6;
 /// A plain word of the pipeline's own text that is shorter than this is no sign of a patient.
-const PLAIN: usize = 12;
+pub(super) const PLAIN: usize = 12;
 /// Values that go to the supervisor, at most; the worker searched what the case left for all of them.
 const HANDED_OVER: usize = 400;
 
@@ -83,103 +83,8 @@ impl Value {
     }
 }
 
-/// What everybody may know before a patient's file is opened.
-pub struct Public {
-    /// The pipeline's text and what it refers to.
-    words: BTreeSet<String>,
-    /// The days that the host itself may write.
-    dates: BTreeSet<String>,
-    /// The times of day that the host itself may write.
-    times: BTreeSet<String>,
-}
-
-impl Public {
-    /// From the pipeline's text with its graph, and the time of the run; `now` is the clock's.
-    pub fn new(text: &str, run_time: jiff::Timestamp, now: jiff::Timestamp) -> Public {
-        let words =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() >= LEAST).map(str::to_owned).collect();
-        let (mut dates, mut times) = (BTreeSet::new(), BTreeSet::new());
-        // Derived objects say the time of the run in the time zone of the images.
-        for quarter in -56..=56i64 {
-            let Ok(moment) = run_time.checked_add(jiff::SignedDuration::from_mins(quarter * 15)) else { continue };
-            times.insert(moment.strftime("%H%M%S").to_string());
-            dates.insert(moment.strftime("%Y%m%d").to_string());
-        }
-        dates.insert(now.strftime("%Y%m%d").to_string());
-        Public { words, dates, times }
-    }
-
-    fn says(&self, value: &Value) -> bool {
-        let Some(text) = value.text.as_deref() else { return false };
-        let plain = text.len() < PLAIN && text.split_whitespace().all(|w| w.chars().all(char::is_alphabetic));
-        let short = text.len() < ANYWHERE && text.bytes().all(|b| b.is_ascii_digit());
-        let direct = value.class.is_some_and(Class::direct);
-        let tokens = || text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
-        let known = || tokens().all(|w| self.words.contains(w));
-        (short || plain && !direct || value.class.is_none()) && known()
-    }
-
-    fn is_now(&self, text: &str) -> bool {
-        let date = text.get(..8).is_some_and(|d| self.dates.contains(d));
-        let time = |t: &str| t.get(..6).is_some_and(|t| self.times.contains(t));
-        match text.len() {
-            8 if !text.contains('.') => date,
-            14.. if date => text.get(8..).is_some_and(time),
-            _ => time(text),
-        }
-    }
-}
-
-/// What stands where no value is: dummies, and words that name nobody.
-const NOBODY: [&str; 33] = [
-    "2.25.0",
-    "about blank",
-    "anon",
-    "anonym",
-    "anonymise",
-    "anonymised",
-    "anonymize",
-    "anonymized",
-    "anonymous",
-    "blank",
-    "de identified",
-    "deidentified",
-    "default",
-    "dummy",
-    "empty",
-    "gantry",
-    "gantry plugin host",
-    "n a",
-    "name",
-    "no name",
-    "nobody",
-    "none",
-    "noname",
-    "not available",
-    "null",
-    "patient",
-    "phantom",
-    "private",
-    "removed",
-    "subject",
-    "test",
-    "unknown",
-    "unnamed",
-];
-
-/// Whether a text names nobody: one of [`NOBODY`], or one character over and over.
-fn nobody(text: &str) -> bool {
-    let same = text.chars().next().is_some_and(|first| text.chars().all(|c| c == first || "^ .-/:".contains(c)));
-    let mut plain = text.to_lowercase().replace(['^', '-', '_', '/', ':', '='], " ");
-    if text.contains('.') && text.starts_with("2.25") {
-        plain = text.to_owned();
-    }
-    let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    same || NOBODY.contains(&plain.as_str())
-}
-
 /// Letters and digits of a text as it is searched; others than ASCII count double, for there are more of them.
-fn weight(raw: &[u8], text: Option<&str>) -> usize {
+pub(super) fn weight(raw: &[u8], text: Option<&str>) -> usize {
     text.map_or(raw.len(), |t| t.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum())
 }
 
@@ -354,78 +259,6 @@ fn further(value: &Value) -> Vec<Value> {
     }
 }
 
-/// Words of file systems that say nothing.
-const GENERIC: [&str; 40] = [
-    "abdomen",
-    "archive",
-    "axial",
-    "chest",
-    "cohort",
-    "coronal",
-    "cranial",
-    "dataset",
-    "default",
-    "derived",
-    "dicom",
-    "dicomdir",
-    "exported",
-    "export",
-    "exports",
-    "frame",
-    "image",
-    "images",
-    "import",
-    "incoming",
-    "input",
-    "inputs",
-    "lossless",
-    "neuro",
-    "original",
-    "originals",
-    "patient",
-    "patients",
-    "phantom",
-    "public",
-    "result",
-    "results",
-    "sagittal",
-    "series",
-    "slices",
-    "source",
-    "sources",
-    "studies",
-    "subject",
-    "subjects",
-];
-
-/// The part of a file's or folder's name that may tell whose it is, if it is long enough and neither a generic word nor a
-/// counted one.
-fn telling(name: &str) -> Option<&str> {
-    let stem = match Path::new(name).extension().and_then(|e| e.to_str()) {
-        Some("dcm" | "DCM" | "ima" | "IMA" | "gz" | "nii" | "dicom") => {
-            Path::new(name).file_stem().and_then(|s| s.to_str())?
-        }
-        _ => name,
-    };
-    let lower = stem.to_lowercase();
-    let word = lower.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | ' ' | '(' | ')'));
-    let counted = stem.bytes().filter(u8::is_ascii_digit).count();
-    let generic =
-        word.is_empty() || word.len() <= 5 && word.chars().all(char::is_alphabetic) || GENERIC.contains(&word);
-    // A generic word with a long number is a patient's or an order's.
-    let says = !generic || counted >= ANYWHERE && !stem.contains("000");
-    (weight(stem.as_bytes(), Some(stem)) >= ANYWHERE && says).then_some(stem)
-}
-
-/// Whether `token` stands in `text` with no letter or digit on either side.
-fn holds_token(text: &str, token: &str) -> bool {
-    text.match_indices(token).any(|(at, _)| {
-        let before = text.get(..at).and_then(|t| t.chars().next_back());
-        let after = text.get(at + token.len()..).and_then(|t| t.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,27 +314,6 @@ mod tests {
         let differences = gone(&[("Canaryxabcde", Class::Text), ("Canarylabcde", Class::Identifier)]);
         let withheld = Withheld::of(&differences, &BTreeSet::new(), &public("name = \"Canaryxabcde Canarylabcde\""));
         assert_eq!(withheld.values().len(), 2);
-    }
-
-    #[test]
-    fn names_of_files_count_where_they_tell_something() {
-        for name in ["Mueller_Hans", "Vgr7777_Hnk", "patient-20031234", "1977123456.dcm", "HERZBILD"] {
-            assert!(telling(name).is_some(), "{name}");
-        }
-        for name in [
-            "dicom",
-            "IM0001",
-            "IM000123.dcm",
-            "slice_0001.dcm",
-            "series-12",
-            "ct",
-            "000123.dcm",
-            "images",
-            "Patient-0001",
-            "I.123",
-        ] {
-            assert!(telling(name).is_none(), "{name}");
-        }
     }
 
     #[test]
