@@ -229,6 +229,14 @@ fn no_failure_tells_anything() {
     std::os::unix::fs::symlink("/nowhere", odd.join("Wkl010001^Jpq/KWID010002QX")).unwrap();
     bench.run(&["odd"], "linked", &[]);
     bench.verify(&["patient-1/study"], "linked", &["--leaks"]);
+    // A value where the name of a character set belongs is not told by whoever does not know that set.
+    let slice = std::fs::read(study.join("CT001")).unwrap();
+    let at = slice.windows(10).position(|bytes| bytes == b"ISO_IR 192").expect("the set is named");
+    let unknown = [&slice[..at], b"Wkl010001 ", &slice[at + 10..]].concat();
+    std::fs::create_dir_all(bench.path("unknown")).unwrap();
+    std::fs::write(bench.path("unknown/CT001"), unknown).unwrap();
+    bench.run(&["unknown"], "charset", &[]);
+    bench.verify(&["patient-1/study"], "charset", &["--leaks"]);
     // No key: refused before anything is read.
     let mut keyless = gantry();
     keyless.args(["deid", "-i"]).arg(&study).arg("-o").arg(bench.path("keyless")).env("GANTRY_LOG", "trace");
