@@ -1,5 +1,5 @@
-//! [`Classes`]: which SOP Classes can be cleaned. Everything else is refused by its registered name: nothing is known of
-//! what an encapsulated document, a voice or a private object holds.
+//! [`Classes`]: which SOP Classes can be cleaned. Everything else is refused: nothing is known of what an encapsulated
+//! document, a voice or a private object holds.
 
 use crate::refusal::Refusal;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub enum Kind {
 /// The storage classes of the standard.
 #[derive(Debug)]
 pub struct Classes {
-    by_uid: HashMap<&'static str, (Kind, &'static str)>,
+    by_uid: HashMap<&'static str, Kind>,
 }
 
 impl Classes {
@@ -35,7 +35,7 @@ impl Classes {
         let mut by_uid = HashMap::new();
         for (index, line) in CSV.lines().enumerate().skip(1) {
             let wrong = || format!("SOP Classes, line {}: expected UID, name and kind", index + 1);
-            let [uid, name, kind]: [&str; 3] = line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
+            let [uid, _, kind]: [&str; 3] = line.split(',').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
             let kind = match kind {
                 "image" => Kind::Image,
                 "computed" => Kind::Computed,
@@ -43,7 +43,7 @@ impl Classes {
                 "refused" => Kind::Refused,
                 _ => return Err(wrong()),
             };
-            by_uid.insert(uid, (kind, name));
+            by_uid.insert(uid, kind);
         }
         Ok(Self { by_uid })
     }
@@ -53,12 +53,12 @@ impl Classes {
     /// # Errors
     /// `unsupported-class`: the class cannot be cleaned, or is none of the standard's.
     pub fn check(&self, uid: &str) -> Result<Kind, Refusal> {
-        let refused = |text: String| Err(Refusal::new("unsupported-class", text));
+        let refused = |text| Err(Refusal::new("unsupported-class", text));
         match self.by_uid.get(uid) {
-            Some((Kind::Refused, name)) => refused(format!("objects of the class {name} cannot be de-identified")),
-            Some((kind, _)) => Ok(*kind),
-            None if uid.is_empty() => refused("SOPClassUID is missing or empty".into()),
-            None => refused("SOPClassUID is no storage class of the standard; what it holds is unknown".into()),
+            Some(Kind::Refused) => refused("objects of this class (documents, waveforms, raw data) cannot be cleaned"),
+            Some(kind) => Ok(*kind),
+            None if uid.is_empty() => refused("SOPClassUID is missing or empty"),
+            None => refused("SOPClassUID is no storage class of the standard; what it holds is unknown"),
         }
     }
 }
@@ -69,16 +69,16 @@ mod tests {
     use crate::table::fields;
 
     #[test]
-    fn known_classes_pass_and_others_are_named() {
+    fn known_classes_pass_and_no_others() {
         let classes = Classes::embedded().expect("classes");
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.2"), Ok(Kind::Image));
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.66.4"), Ok(Kind::Computed));
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.88.33"), Ok(Kind::Object));
         assert_eq!(classes.check("1.2.840.10008.5.1.4.1.1.481.3"), Ok(Kind::Object));
         for (uid, expected) in [
-            ("1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF Storage"),
-            ("1.2.840.10008.5.1.4.1.1.9.4.1", "Basic Voice Audio Waveform Storage"),
-            ("1.2.840.10008.5.1.4.1.1.66", "Raw Data Storage"),
+            ("1.2.840.10008.5.1.4.1.1.104.1", "of this class"),
+            ("1.2.840.10008.5.1.4.1.1.9.4.1", "of this class"),
+            ("1.2.840.10008.5.1.4.1.1.66", "of this class"),
             ("1.3.46.670589.11.0.0.12.1", "no storage class"),
             ("", "missing"),
         ] {
