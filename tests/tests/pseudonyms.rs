@@ -147,7 +147,7 @@ fn an_option_that_the_site_does_not_permit_is_refused_where_it_stands() {
         end(command.arg("--key").arg(bench::key()))
     };
     let ended = check(&site).expect(2);
-    for words in ["option-policy", "`device`", "p.toml:8:", "site.toml:2:", "the site permits modified-dates"] {
+    for words in ["option-policy", "`device`", "p.toml:9:21", "site.toml:2:", "the site permits modified-dates"] {
         assert!(
             ended.stderr.contains(words) || ended.stdout.contains(words),
             "{words}: {}{}",

@@ -87,7 +87,7 @@ impl Searcher {
                     false => (&mut searcher.words, &mut words),
                 };
                 let reach = if plain { value.reach } else { Reach::Anywhere };
-                let exact = form != Form::Hex && (form == Form::Base64 || value.exact());
+                let exact = !matches!(form, Form::Hex | Form::Percent) && (form == Form::Base64 || value.exact());
                 let exact = exact.then(|| bytes.clone());
                 half.patterns.push(Pattern { value: index, form, reach, few_digits: value.few_digits(), exact });
                 all.push(bytes);
