@@ -39,9 +39,9 @@ impl CaseStage for InstanceRead {
     }
 }
 
-/// The data set of one instance. That the file is still the one that was scanned is proved where it is written.
+/// The data set of one instance.
 fn data_set(record: &InstanceRecord) -> std::result::Result<Vec<u8>, Fault> {
-    let bytes = instance::read(record, false)?;
+    let bytes = instance::read(record)?;
     let instance = Instance::open(bytes.as_slice()).map_err(|f| f.at(format_args!("#{}", record.input)))?;
     Ok(instance.data_set().map_err(|f| f.at(format_args!("#{}", record.input)))?.into_owned())
 }

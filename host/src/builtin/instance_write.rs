@@ -83,16 +83,18 @@ impl InstanceWrite {
         regions: &[[usize; 4]],
     ) -> std::result::Result<(Vec<u8>, Option<String>), Fault> {
         let at = |f: Fault| f.at(format_args!("#{}", record.input));
-        let bytes = instance::read(record, true)?;
+        let bytes = instance::read(record)?;
         let source = Instance::open(bytes.as_slice()).map_err(at)?;
-        let came = source.header().map_err(at)?;
-        let mut changed = marks::lost(&came, &outgoing.header);
+        let mut changed = match marks::possible(&source.data_set().map_err(at)?) {
+            true => marks::lost(&source.header().map_err(at)?, &outgoing.header),
+            false => Vec::new(),
+        };
         let outline = source.outline();
         let shown = !matches!(outline.pixels, PixelSpan::Absent | PixelSpan::Float);
         let mut pixels = source.pixel_group().map_err(at)?;
         let mut text = None;
         if !regions.is_empty() || (self.params.detect_text && shown) {
-            let description = BlankDescription::of(&came).map_err(at)?;
+            let description = BlankDescription::of(&source.header().map_err(at)?).map_err(at)?;
             let pixel_data = Pixels::of(outline, &description).map_err(at)?;
             let rectangles: Vec<Rectangle> =
                 regions.iter().map(|&[x, y, width, height]| Rectangle { x, y, width, height }).collect();

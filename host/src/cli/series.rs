@@ -271,6 +271,7 @@ mod tests {
             path: format!("/in/{SECRET}/1").into(),
             input: 3,
             sha256: String::new(),
+            stamp: None,
             sop_instance: "2.25.1".to_owned(),
             number: Some(1),
             position_mm: None,

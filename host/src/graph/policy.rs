@@ -166,10 +166,13 @@ impl Policies<'_, '_> {
         if let Some(policy) = &self.site.policy_at {
             out = out.with(policy.label("the site forbids it here"));
         }
+        let source = path.first().and_then(|n| self.drafts.get(*n)).and_then(Draft::spec);
+        let instances = source.is_some_and(|spec| spec.gives_instances());
         let removers: Vec<String> = self
             .registry
             .stages
             .values()
+            .filter(|e| e.spec.inputs.iter().any(|i| (i.kind() == Some("headers")) == instances))
             .filter(|e| {
                 e.spec
                     .outputs

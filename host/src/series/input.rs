@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -50,6 +50,14 @@ pub fn read_head<const N: usize>(mut file: &File) -> Result<Vec<u8>, Fault> {
 /// A file that cannot be read, without its path.
 pub fn unreadable(error: &std::io::Error) -> Fault {
     Fault::new("unreadable", format!("the file cannot be read: {}", error.kind()))
+}
+
+/// Which file this is, and when it last changed: device, number, size, and the times of its content and of itself. The
+/// last of them no user can set, so a file with the same stamp holds the same bytes. `None` where the system does not say.
+pub fn stamp(file: &File) -> Option<String> {
+    let m = file.metadata().ok()?;
+    let (device, inode, size) = (m.dev(), m.ino(), m.size());
+    Some(format!("{device}:{inode}:{size}:{}.{:09}:{}.{:09}", m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
 }
 
 /// Reads a whole file of `size` bytes, led by what has been read already.

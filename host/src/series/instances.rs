@@ -18,6 +18,7 @@ pub(crate) struct ScannedInstance {
     pub folder_parts: Vec<String>,
     pub input: usize,
     pub sha256: String,
+    pub stamp: Option<String>,
     pub transfer_syntax: String,
     /// What its header says; `Err`: why it cannot be told whose it is.
     pub facts: Result<InstanceFacts, Fault>,
@@ -156,6 +157,7 @@ fn record(
                 path: instance.path,
                 input: instance.input,
                 sha256: instance.sha256,
+                stamp: instance.stamp,
                 sop_instance: facts.sop_instance,
                 number: facts.number,
                 position_mm: None,
@@ -180,7 +182,7 @@ mod tests {
         let path = PathBuf::from(format!("/in/{input}"));
         let sha256 = format!("{:064}", input);
         let transfer_syntax = String::new();
-        ScannedInstance { path, folder_parts: vec![], input, sha256, transfer_syntax, facts, damage: None }
+        ScannedInstance { path, folder_parts: vec![], input, sha256, stamp: None, transfer_syntax, facts, damage: None }
     }
 
     fn facts(study: &str, series_number: i32, number: i32, sop_instance: &str) -> Result<InstanceFacts, Fault> {

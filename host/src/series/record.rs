@@ -63,6 +63,9 @@ pub struct InstanceRecord {
     pub input: usize,
     /// SHA-256 of the file's bytes, 64 hexadecimal digits.
     pub sha256: String,
+    /// What the system said of the file when it was hashed; the same words again: the same bytes.
+    #[serde(default)]
+    pub stamp: Option<String>,
     /// SOP Instance UID; synthetic (`2.25.…`) where the file has none and `repair` allows it.
     pub sop_instance: String,
     /// Instance Number (0020,0013). Never used to order slices.

@@ -213,9 +213,12 @@ fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found
     }
     let head = input::read_head::<512>(&file)?;
     if guard::looks_like_dicom(&head) {
+        let stamp = input::stamp(&file);
         let bytes = input::read_rest(&file, size, head)?;
         return Ok(match instances {
-            true => look_at_instance(candidate, input, &bytes),
+            true => {
+                look_at_instance(candidate, input, &bytes, stamp.filter(|s| Some(s) == input::stamp(&file).as_ref()))
+            }
             false => look_at_dicom(candidate, input, bytes),
         });
     }
@@ -249,7 +252,7 @@ fn hash_file(path: &Path) -> Result<String, Fault> {
 
 /// An instance of whatever class. What is DICOM and cannot be read is no stranger to be passed over: it becomes a case that
 /// is refused by name.
-fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8]) -> Found {
+fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8], stamp: Option<String>) -> Found {
     let skip = |code, text| Found::Skipped { fault: Fault::new(code, text), damaged: false };
     let facts_of = |outline: &guard::Outline| header::parse(outline).and_then(|header| InstanceFacts::of(&header));
     let mut damage = None;
@@ -276,6 +279,7 @@ fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8]) -> Found 
         folder_parts: candidate.folder_parts.clone(),
         input,
         sha256: input::sha256(bytes),
+        stamp,
         transfer_syntax,
         facts,
         damage,
