@@ -60,6 +60,9 @@ impl FromStr for Profile {
             }
             list.push(word.to_owned());
         }
+        if ["full-dates", "modified-dates"].iter().all(|dates| profile.retain.iter().any(|word| word == dates)) {
+            return Err("the options full-dates and modified-dates exclude each other".to_owned());
+        }
         Ok(profile)
     }
 }
@@ -246,6 +249,7 @@ mod tests {
             ("basic+", "no option ``"),
             ("basic+dates", "no option `dates`; there are: uids"),
             ("basic+uids+uids", "given twice"),
+            ("basic+full-dates+modified-dates", "exclude each other"),
         ] {
             let error = bad.parse::<Profile>().unwrap_err();
             assert!(error.contains(expected), "{error}");
