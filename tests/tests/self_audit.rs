@@ -112,6 +112,21 @@ fn a_clean_run_says_what_it_searched() {
     assert_eq!(holders(&run.out, CANARY), Vec::<String>::new());
 }
 
+#[test]
+fn whole_studies_are_audited_too() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = gantry_tests::launch::gantry();
+    command.arg("deid").arg("-i").arg(patients()).arg("-o").arg(out.path()).arg("--key").arg(bench::key());
+    gantry_tests::launch::end(&mut command).expect(0);
+    let json = gantry_tests::launch::run_json(out.path());
+    assert_eq!(json["cases"].as_array().unwrap().len(), 2);
+    for case in json["cases"].as_array().unwrap() {
+        assert!(case["self_audit"]["searched"].as_u64().unwrap() >= 5, "{case}");
+        assert_eq!(case["self_audit"]["files"], 4, "{case}");
+    }
+    assert_eq!(holders(out.path(), CANARY), Vec::<String>::new());
+}
+
 fn nifti(words: &str) -> Vec<u8> {
     let mut bytes = vec![0; 352];
     bytes[..4].copy_from_slice(&348u32.to_le_bytes());

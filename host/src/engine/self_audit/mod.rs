@@ -136,10 +136,9 @@ pub fn wanted(graph: &Graph) -> bool {
 
 fn removes(node: &Node) -> bool {
     let declared = |o: &crate::graph::Output| {
-        let spec = node.entry.spec.outputs.get(o.spec);
-        spec.is_some_and(|spec| {
-            spec.view != crate::registry::View::Pixels && spec.caps.literal_texts("identity") == ["removed"]
-        })
+        let Some(spec) = node.entry.spec.outputs.get(o.spec) else { return false };
+        let headers = o.caps["kind"] == "headers" || spec.view != crate::registry::View::Pixels;
+        headers && spec.caps.literal_texts("identity") == ["removed"]
     };
     node.outputs.iter().any(declared)
 }
