@@ -553,6 +553,11 @@ fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
     let journal = std::fs::read(&path).map_err(failed)?;
     let said = self_audit::said::take();
     let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, folder: &ledger.output.folder };
+    let codes = ledger.known.values().filter_map(|record| match record {
+        Record::CaseFailed { failure, .. } => Some(failure.code.clone()),
+        _ => None,
+    });
+    ledger.documents.forget_names(&codes.collect());
     let (mut findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
     for finding in &findings {
         ledger.withdraw(finding, run.cases)?;

@@ -53,6 +53,11 @@ impl Documents {
         self.cases.insert(case.to_owned(), withheld);
     }
 
+    /// Names of source folders that are words of these codes are no sign of anybody.
+    pub fn forget_names(&mut self, codes: &BTreeSet<String>) {
+        self.cases.values_mut().for_each(|withheld| withheld.forget_names(codes));
+    }
+
     /// Takes a value that was found in what a case was about to leave.
     pub fn add_leaked(&mut self, value: Withheld) {
         self.leaked.join(value);

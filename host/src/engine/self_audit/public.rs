@@ -7,6 +7,14 @@ use std::path::Path;
 use super::withheld::{ANYWHERE, LEAST, PLAIN, Value, weight};
 use crate::series::identifying::Class;
 
+/// Words of journal and manifest that stand there whoever the patient is.
+const KEYS: &str = "annotation bytes cards case cases checkpoint checkpoints code codes complete completion cuda device \
+    devices digest document environment error event events exempt expected failed failure files findings finished first \
+    format gantry inputs instances instructions journal kernels library machine memory name names node nodes outcome \
+    outputs path peak pinned pipeline plan plugin plugins portable precision quarantined reason record resident run \
+    searched seconds seed self slices started status synthetic text threads time token tokens version warning warnings \
+    worker";
+
 /// What everybody may know before a patient's file is opened.
 pub struct Public {
     /// The pipeline's text and what it refers to.
@@ -20,8 +28,8 @@ pub struct Public {
 impl Public {
     /// From the pipeline's text with its graph, and the time of the run; `now` is the clock's.
     pub fn new(text: &str, run_time: jiff::Timestamp, now: jiff::Timestamp) -> Public {
-        let words =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() >= LEAST).map(str::to_owned).collect();
+        let all = text.split(|c: char| !c.is_alphanumeric()).chain(KEYS.split_whitespace());
+        let words = all.filter(|w| w.len() >= LEAST).map(str::to_owned).collect();
         let (mut dates, mut times) = (BTreeSet::new(), BTreeSet::new());
         // Derived objects say the time of the run in the time zone of the images.
         for quarter in -56..=56i64 {
@@ -38,8 +46,8 @@ impl Public {
         let plain = text.len() < PLAIN && text.split_whitespace().all(|w| w.chars().all(char::is_alphabetic));
         let short = text.len() < ANYWHERE && text.bytes().all(|b| b.is_ascii_digit());
         let direct = value.class.is_some_and(Class::direct);
-        let tokens = || text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
-        let known = || tokens().all(|w| self.words.contains(w));
+        let tokens = || text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() >= LEAST);
+        let known = || tokens().next().is_some() && tokens().all(|w| self.words.contains(w));
         (short || plain && !direct || value.class.is_none()) && known()
     }
 

@@ -153,6 +153,15 @@ impl Withheld {
         Withheld { values: self.values.get(index).cloned().into_iter().collect(), ..Withheld::default() }
     }
 
+    /// Drops short names of folders and files that are words of what the run says anyway.
+    pub fn forget_names(&mut self, said: &BTreeSet<String>) {
+        let word = |v: &Value| {
+            let text = v.text.as_deref().filter(|t| v.class.is_none() && t.len() < PLAIN);
+            text.is_some_and(|t| said.iter().any(|s| holds_token(s, t)))
+        };
+        self.values.retain(|v| !word(v));
+    }
+
     /// Takes over values of another.
     pub fn join(&mut self, other: Withheld) {
         self.values.extend(other.values);
@@ -314,6 +323,15 @@ mod tests {
         let differences = gone(&[("Canaryxabcde", Class::Text), ("Canarylabcde", Class::Identifier)]);
         let withheld = Withheld::of(&differences, &BTreeSet::new(), &public("name = \"Canaryxabcde Canarylabcde\""));
         assert_eq!(withheld.values().len(), 2);
+    }
+
+    #[test]
+    fn a_folder_may_be_called_like_a_word_that_the_run_says() {
+        let names = BTreeSet::from(["outputs", "burned-in", "Mueller_Hans"].map(str::to_owned));
+        let mut withheld = Withheld::of(&Differences::default(), &names, &public(""));
+        assert_eq!(texts(&withheld), ["Mueller_Hans", "burned-in"]);
+        withheld.forget_names(&BTreeSet::from(["burned-in-annotation".to_owned()]));
+        assert_eq!(texts(&withheld), ["Mueller_Hans"]);
     }
 
     #[test]
