@@ -72,6 +72,8 @@ fn a_study_is_cleaned_and_done_once() {
     assert!(said.stdout.contains("1 done"), "{said:?}");
     let objects = results(&bench.path("out"));
     assert_eq!(objects.len(), 8);
+    let audit = &run_json(&bench.path("out"))["cases"][0]["self_audit"];
+    assert!(audit["files"].as_u64().is_some_and(|n| n >= 8), "{audit}");
     for object in &objects {
         assert_eq!(text(object, tags::PATIENT_IDENTITY_REMOVED), "YES");
         assert_eq!(text(object, tags::SYNTHETIC_DATA), "YES");
@@ -99,7 +101,7 @@ fn an_object_that_must_not_pass_costs_its_study_or_itself_and_the_reason_is_told
         object.put(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("YES")));
     });
     let said = bench.deid("whole", &[]).expect(1);
-    let reason = "#4: the pixels may show who the patient is: BurnedInAnnotation is not NO";
+    let reason = "#5: the pixels may show who the patient is: BurnedInAnnotation is not NO";
     assert!(said.stderr.contains(reason), "{said:?}");
     let case = &run_json(&bench.path("whole"))["cases"][0];
     assert_eq!((case["status"].as_str(), case["code"].as_str()), (Some("quarantined"), Some("burned-in-annotation")));
@@ -120,15 +122,15 @@ fn regions_are_blanked_by_rules_and_nothing_else() {
     });
     let rule = ["--profile", "basic+pixel-data", "--pixel-rule", "modality=CT rows=32 columns=32 blank=4,2,8,3"];
     bench.deid("out", &rule).expect(0);
-    let pixels = |o: &DefaultDicomObject| o.element(tags::PIXEL_DATA).unwrap().to_multi_int::<i16>().unwrap();
+    let pixels = |o: &DefaultDicomObject| o.element(tags::PIXEL_DATA).unwrap().uint16_slice().unwrap().to_vec();
     let before = pixels(&open_file(path).unwrap());
     let objects = results(&bench.path("out"));
     assert_eq!(objects.len(), 8);
     let blanked: Vec<_> = objects.iter().filter(|o| text(o, tags::BURNED_IN_ANNOTATION) == "NO").collect();
     let inside = |i: usize| (4..12).contains(&(i % 32)) && (2..5).contains(&(i / 32));
-    let same = |after: &[i16]| before.iter().zip(after).enumerate().all(|(i, (b, a))| inside(i) || a == b);
+    let same = |after: &[u16]| before.iter().zip(after).enumerate().all(|(i, (b, a))| inside(i) || a == b);
     let one = blanked.iter().map(|o| pixels(o)).find(|after| same(after)).expect("the changed slice");
-    let black: std::collections::BTreeSet<i16> = (0..one.len()).filter(|&i| inside(i)).map(|i| one[i]).collect();
+    let black: std::collections::BTreeSet<u16> = (0..one.len()).filter(|&i| inside(i)).map(|i| one[i]).collect();
     assert_eq!(black.len(), 1);
 }
 

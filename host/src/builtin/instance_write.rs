@@ -58,15 +58,18 @@ impl CaseStage for InstanceWrite {
         }
         // An instance that was left out on the way has no data set.
         let all: Vec<usize> = (0..records.len()).filter(|&i| !data_sets[i].is_empty()).collect();
-        let read = |&i: &usize| outgoing(&records[i], mapped.get(i), data_sets[i]);
-        let outgoing = all.par_iter().map(read).collect::<std::result::Result<Vec<_>, Fault>>().map_err(refuse)?;
-        let names = names(&outgoing).map_err(refuse)?;
-        let written = all.par_iter().zip(&outgoing).zip(&names).map(|((&i, outgoing), name)| {
+        // Read twice: a study's parsed data sets would be large to hold.
+        let place =
+            |&i: &usize| outgoing(&records[i], mapped.get(i), data_sets[i]).map(|o| (o.series(), o.sop_instance));
+        let places = all.par_iter().map(place).collect::<std::result::Result<Vec<_>, Fault>>().map_err(refuse)?;
+        let names = names(places).map_err(refuse)?;
+        let written = all.par_iter().zip(&names).map(|(&i, name)| {
             call.go_on()?;
             let regions = blank.instances.get(&i).map(Vec::as_slice).unwrap_or_default();
-            let (bytes, text) = self.file(&records[i], outgoing, regions).map_err(refuse)?;
-            if let Some(text) = text {
-                call.warn("text-like-pixels", &text);
+            let outgoing = outgoing(&records[i], mapped.get(i), data_sets[i]).map_err(refuse)?;
+            let (bytes, text) = self.file(&records[i], &outgoing, regions).map_err(refuse)?;
+            if let Some((code, text)) = text {
+                call.warn(code, &text);
             }
             call.emit("file", name, &bytes)
         });
@@ -75,13 +78,13 @@ impl CaseStage for InstanceWrite {
 }
 
 impl InstanceWrite {
-    /// The file of one instance, and where its pixels look like text.
+    /// The file of one instance, and a warning where its pixels look like text or cannot be looked at.
     fn file(
         &self,
         record: &InstanceRecord,
         outgoing: &Outgoing,
         regions: &[[usize; 4]],
-    ) -> std::result::Result<(Vec<u8>, Option<String>), Fault> {
+    ) -> std::result::Result<(Vec<u8>, Option<(&'static str, String)>), Fault> {
         let at = |f: Fault| f.at(format_args!("#{}", record.input));
         let bytes = instance::read(record)?;
         let source = Instance::open(bytes.as_slice()).map_err(at)?;
@@ -89,24 +92,25 @@ impl InstanceWrite {
             true => marks::lost(&source.header().map_err(at)?, &outgoing.header),
             false => Vec::new(),
         };
-        let outline = source.outline();
-        let shown = !matches!(outline.pixels, PixelSpan::Absent | PixelSpan::Float);
-        let mut pixels = source.pixel_group().map_err(at)?;
+        // What the data set that is written says of its pixels decides how many bytes are pixels.
+        let described = BlankDescription::of(&outgoing.header).and_then(|d| d.size());
+        let mut pixels = source.pixel_group(described.ok()).map_err(at)?;
+        let shown = !matches!(source.outline().pixels, PixelSpan::Absent | PixelSpan::Float);
         let mut text = None;
-        if !regions.is_empty() || (self.params.detect_text && shown) {
-            let description = BlankDescription::of(&source.header().map_err(at)?).map_err(at)?;
-            let pixel_data = Pixels::of(outline, &description).map_err(at)?;
-            let rectangles: Vec<Rectangle> =
-                regions.iter().map(|&[x, y, width, height]| Rectangle { x, y, width, height }).collect();
-            let blanked = blank::blank(&description, pixel_data, &rectangles).map_err(at)?;
-            if self.params.detect_text {
-                text = places(record, &blanked);
-            }
-            if !regions.is_empty() {
-                changed.extend(blanked.changed);
-                changed.push(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("NO")));
-                pixels = PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated);
-            }
+        if !regions.is_empty() {
+            let blanked = blanked(&source, regions).map_err(at)?;
+            text = places(record, &blanked).filter(|_| self.params.detect_text);
+            pixels = PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated);
+            changed.extend(blanked.changed);
+            changed.push(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("NO")));
+        } else if self.params.detect_text && shown {
+            text = match blanked(&source, &[]) {
+                Ok(seen) => places(record, &seen),
+                Err(fault) => {
+                    let text = format!("#{}: the pixels could not be looked at: {fault}", record.input);
+                    Some(("text-not-looked-for", text))
+                }
+            };
         }
         if changed.is_empty() {
             return Ok((outgoing.file(&pixels).map_err(at)?, text));
@@ -117,8 +121,16 @@ impl InstanceWrite {
     }
 }
 
-/// In words, where the pixels that are written look like text; `None` where they do not.
-fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<String> {
+/// The pixels of an instance, decoded, with regions blanked.
+fn blanked(source: &Instance, regions: &[[usize; 4]]) -> std::result::Result<blank::Blanked, Fault> {
+    let description = BlankDescription::of(&source.header()?)?;
+    let rectangles: Vec<Rectangle> =
+        regions.iter().map(|&[x, y, width, height]| Rectangle { x, y, width, height }).collect();
+    blank::blank(&description, Pixels::of(source.outline(), &description)?, &rectangles)
+}
+
+/// A warning of where the pixels that are written look like text; `None` where they do not.
+fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<(&'static str, String)> {
     let d = &blanked.description;
     let frames = (0..d.frames).flat_map(|frame| {
         let found = text_like::text_like(&blank::grey(d, &blanked.bytes, frame), d.rows, d.columns);
@@ -134,7 +146,8 @@ fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<String> {
     });
     let more = if all.len() > PLACES { format!(" and {} more", all.len() - PLACES) } else { String::new() };
     let input = record.input;
-    Some(format!("#{input}: pixels look like text at {}{more}", some.collect::<Vec<_>>().join("; ")))
+    let some = some.collect::<Vec<_>>().join("; ");
+    Some(("text-like-pixels", format!("#{input}: pixels look like text at {some}{more}")))
 }
 
 /// Reads an arriving data set and makes sure that it is the one of this instance: an anonymizer may keep a SOP Instance UID
@@ -153,16 +166,15 @@ fn outgoing<'a>(
     Ok(outgoing)
 }
 
-/// A name for each instance: modality, number of its series in the case, number of the instance in its series.
-fn names(outgoing: &[Outgoing]) -> std::result::Result<Vec<String>, Fault> {
+/// A name for each instance, from its series, its modality and its SOP Instance UID: modality, number of its series in the case, number of the instance in its series.
+fn names(places: Vec<((String, String), String)>) -> std::result::Result<Vec<String>, Fault> {
     let mut series: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    let mut names = Vec::with_capacity(outgoing.len());
-    for instance in outgoing {
-        if !seen.insert(&instance.sop_instance) {
+    let mut names = Vec::with_capacity(places.len());
+    for ((uid, modality), sop_instance) in places {
+        if !seen.insert(sop_instance) {
             return Err(Fault::new("same-instance-uid", "two of the data sets to write have one SOPInstanceUID"));
         }
-        let (uid, modality) = instance.series();
         let next = series.len() + 1;
         let (number, count) = series.entry(uid).or_insert((next, 0));
         *count += 1;

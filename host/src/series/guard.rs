@@ -94,8 +94,8 @@ pub struct Outline<'a> {
     pub un_sequences: Vec<Range<usize>>,
     /// The pixel data.
     pub pixels: PixelSpan,
-    /// All elements of group 7FE0 (the pixel data, and the tables and lengths that belong to them); empty where none is.
-    pub pixel_group: Range<usize>,
+    /// The elements of group 7FE0, each whole: the pixel data, and whatever else a file has there.
+    pub pixel_elements: Vec<(Tag, Range<usize>)>,
     /// Specific Character Set of the whole dataset, header and value; empty where there is none.
     pub character_set: Range<usize>,
     /// An element says that its VR is unknown (UN), at any level.
@@ -148,7 +148,7 @@ fn outline(bytes: Cow<'_, [u8]>, stop_at_pixels: bool) -> Result<Option<Outline<
         header: from..walked.header_end,
         un_sequences: walked.un_sequences,
         pixels: walked.pixels,
-        pixel_group: walked.pixel_group,
+        pixel_elements: walked.pixel_elements,
         character_set: walked.character_set,
         has_unknown_vr: walked.has_unknown_vr,
         data,
@@ -170,7 +170,7 @@ pub fn walk_data_set(bytes: &[u8]) -> Result<Outline<'_>, Fault> {
         header: 0..walked.header_end,
         un_sequences: walked.un_sequences,
         pixels: walked.pixels,
-        pixel_group: walked.pixel_group,
+        pixel_elements: walked.pixel_elements,
         character_set: walked.character_set,
         has_unknown_vr: walked.has_unknown_vr,
         data: Cow::Borrowed(bytes),
@@ -215,7 +215,7 @@ struct Walked {
     header_end: usize,
     un_sequences: Vec<Range<usize>>,
     pixels: PixelSpan,
-    pixel_group: Range<usize>,
+    pixel_elements: Vec<(Tag, Range<usize>)>,
     character_set: Range<usize>,
     has_unknown_vr: bool,
 }
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
             header_end: end,
             un_sequences: Vec::new(),
             pixels: PixelSpan::Absent,
-            pixel_group: 0..0,
+            pixel_elements: Vec::new(),
             character_set: 0..0,
             has_unknown_vr: false,
         };
@@ -267,6 +267,9 @@ impl<'a> Walk<'a> {
                 out.has_unknown_vr |= header.vr == VR::UN;
                 root_tags.push(header.tag);
                 let past_pixels = out.pixels != PixelSpan::Absent;
+                if !out.pixel_elements.is_empty() && header.tag.group() < 0x7FE0 {
+                    return Err(bad(at, header.tag, "stands after elements of the pixel data's group"));
+                }
                 if past_pixels && header.tag < tags::PIXEL_DATA {
                     return Err(bad(at, header.tag, "stands after the pixel data"));
                 }
@@ -287,8 +290,7 @@ impl<'a> Walk<'a> {
                     _ => at = self.enter(at, header, end, &mut open, past_pixels)?,
                 }
                 if header.tag.group() == 0x7FE0 {
-                    let start = if out.pixel_group.is_empty() { from } else { out.pixel_group.start };
-                    out.pixel_group = start..at;
+                    out.pixel_elements.push((header.tag, from..at));
                 } else if header.tag == tags::SPECIFIC_CHARACTER_SET {
                     out.character_set = from..at;
                 }

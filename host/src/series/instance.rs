@@ -2,6 +2,7 @@
 //! Explicit VR Little Endian, and its pixels as they will be written again.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -10,7 +11,7 @@ use dicom_object::mem::InMemElement;
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
-use super::guard::{self, Outline, PixelSpan};
+use super::guard::{self, Encoding, Outline, PixelSpan};
 use super::record::{Fault, InstanceRecord};
 use super::{header, input};
 
@@ -72,10 +73,8 @@ impl<'a> Instance<'a> {
     /// `bad-header`
     pub fn data_set(&self) -> Result<Cow<'_, [u8]>, Fault> {
         let outline = &self.outline;
-        let end = match outline.pixel_group.is_empty() {
-            true => outline.header.end,
-            false => outline.header.end.min(outline.pixel_group.start),
-        };
+        let first = outline.pixel_elements.first().map(|(_, range)| range.start);
+        let end = first.map_or(outline.header.end, |first| first.min(outline.header.end));
         let all = outline.data.get(outline.header.start..end).unwrap_or(&[]);
         let plain = outline.encoding.explicit && !outline.encoding.big_endian;
         if plain && !outline.has_unknown_vr {
@@ -125,86 +124,122 @@ impl<'a> Instance<'a> {
     }
 
     /// The group 7FE0, for the transfer syntax in which it is written again: compressed pixels keep theirs and every
-    /// byte; all others become Explicit VR Little Endian, their samples unchanged.
+    /// byte; all others become Explicit VR Little Endian, their samples unchanged. Nothing else passes: other elements of
+    /// the group are left behind, and so is what follows the last sample, where `size`, the bytes that the samples take,
+    /// is known.
     ///
     /// # Errors
-    /// `big-endian-pixels`: an element whose words cannot be told.
-    pub fn pixel_group(&self) -> Result<PixelGroup<'_>, Fault> {
+    /// `pixel-length`: fewer bytes than samples; `bad-structure`: uncompressed pixels under a compressed transfer syntax,
+    /// or elements whose VR is none of pixel data.
+    pub fn pixel_group(&self, size: Option<usize>) -> Result<PixelGroup<'_>, Fault> {
         let outline = &self.outline;
-        let group = without_length(outline.data.get(outline.pixel_group.clone()).unwrap_or(&[]));
-        let compressed = matches!(outline.pixels, PixelSpan::Encapsulated { .. });
-        // Only the compressed ones keep their syntax; a deflated data set has been inflated by the walk.
-        let syntax = if compressed { outline.transfer_syntax.as_str() } else { uids::EXPLICIT_VR_LITTLE_ENDIAN };
-        let bytes = match (outline.encoding.explicit, outline.encoding.big_endian) {
-            _ if group.is_empty() => Cow::Borrowed(group),
-            (true, false) => Cow::Borrowed(group),
-            (explicit, big_endian) => {
-                // Samples of 32 bits lie in one piece, though OW is a string of 16-bit words.
-                let bits = if big_endian { header::integer(&self.header()?, tags::BITS_ALLOCATED) } else { None };
-                let words = if bits == Some(32) { 4 } else { 2 };
-                Cow::Owned(little_endian_elements(group, explicit, big_endian, words)?)
+        let elements = || outline.pixel_elements.iter().filter(|(tag, _)| allowed_vrs(*tag).is_some());
+        let bytes = |range: &Range<usize>| outline.data.get(range.clone()).unwrap_or(&[]);
+        if matches!(outline.pixels, PixelSpan::Encapsulated { .. }) {
+            let mut group = Vec::new();
+            for (tag, range) in elements() {
+                let element = bytes(range);
+                let vr = element.get(4..6).and_then(|vr| VR::from_binary([*vr.first()?, *vr.get(1)?]));
+                check_vr(*tag, vr)?;
+                group.extend_from_slice(element);
             }
-        };
-        Ok(PixelGroup { transfer_syntax: syntax.to_owned(), bytes })
-    }
-}
-
-/// The elements of a group without its retired length (gggg,0000), which has 12 bytes in every encoding.
-fn without_length(group: &[u8]) -> &[u8] {
-    match group {
-        [_, _, 0, 0, ..] => group.get(12..).unwrap_or(&[]),
-        _ => group,
-    }
-}
-
-/// Rewrites native elements of group 7FE0 as Explicit VR Little Endian.
-fn little_endian_elements(mut group: &[u8], explicit: bool, big_endian: bool, words: usize) -> Result<Vec<u8>, Fault> {
-    let lost = || Fault::new("bad-structure", "the elements of the pixel data do not fit each other");
-    let u16 = |b: [u8; 2]| if big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) };
-    let u32 = |b: [u8; 4]| if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) };
-    let mut out = Vec::with_capacity(group.len() + 16);
-    while let Some((head, rest)) = group.split_first_chunk::<8>() {
-        let [g0, g1, e0, e1, a, b, c, d] = *head;
-        let tag = Tag(u16([g0, g1]), u16([e0, e1]));
-        let (vr, len, rest) = match explicit {
-            false => (implied_vr(tag), u32([a, b, c, d]), rest),
-            true => {
-                let vr = VR::from_binary([a, b]).ok_or_else(lost)?;
-                let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(lost)?;
-                (vr, u32(*len), rest)
-            }
-        };
-        let (value, rest) = rest.split_at_checked(len as usize).ok_or_else(lost)?;
-        out.extend_from_slice(&tag.group().to_le_bytes());
-        out.extend_from_slice(&tag.element().to_le_bytes());
-        out.extend_from_slice(&vr.to_bytes());
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(&len.to_le_bytes());
-        let from = out.len();
-        out.extend_from_slice(value);
-        let word = match vr {
-            VR::OB | VR::UN => 1,
-            VR::OW => words,
-            VR::OF | VR::OL => 4,
-            VR::OD | VR::OV => 8,
-            _ => return Err(Fault::new("big-endian-pixels", format!("element {tag} has no VR of pixel data"))),
-        };
-        if big_endian {
-            let swapped = out.get_mut(from..).unwrap_or_default();
-            swapped.chunks_exact_mut(word).for_each(<[u8]>::reverse);
+            return Ok(PixelGroup { transfer_syntax: outline.transfer_syntax.clone(), bytes: Cow::Owned(group) });
         }
-        group = rest;
+        let plain = [
+            uids::IMPLICIT_VR_LITTLE_ENDIAN,
+            uids::EXPLICIT_VR_LITTLE_ENDIAN,
+            uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+            guard::EXPLICIT_BE,
+        ];
+        if outline.pixels != PixelSpan::Absent && !plain.contains(&outline.transfer_syntax.as_str()) {
+            let text = "the pixel data are not in pieces, though the transfer syntax is a compressed one";
+            return Err(Fault::new("bad-structure", text));
+        }
+        // Samples of 32 bits lie in one piece, though OW is a string of 16-bit words.
+        let bits = match outline.encoding.big_endian {
+            true => header::integer(&self.header()?, tags::BITS_ALLOCATED),
+            false => None,
+        };
+        let words = if bits == Some(32) { 4 } else { 2 };
+        let mut group = Vec::with_capacity(outline.pixel_elements.iter().map(|(_, r)| r.len()).sum::<usize>() + 16);
+        for (tag, range) in elements() {
+            let size = size.filter(|_| *tag == tags::PIXEL_DATA);
+            native_element(&mut group, *tag, bytes(range), outline.encoding, words, size)?;
+        }
+        Ok(PixelGroup { transfer_syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), bytes: Cow::Owned(group) })
     }
-    if group.is_empty() { Ok(out) } else { Err(lost()) }
+}
+
+/// The elements that make up pixel data, with the VRs that they may have (PS3.6, PS3.5 A.4).
+fn allowed_vrs(tag: Tag) -> Option<&'static [VR]> {
+    match (tag.group(), tag.element()) {
+        (0x7FE0, 0x0001 | 0x0002) => Some(&[VR::OV]),
+        (0x7FE0, 0x0003) => Some(&[VR::UV]),
+        (0x7FE0, 0x0008) => Some(&[VR::OF]),
+        (0x7FE0, 0x0009) => Some(&[VR::OD]),
+        (0x7FE0, 0x0010) => Some(&[VR::OB, VR::OW, VR::UN]),
+        _ => None,
+    }
+}
+
+fn check_vr(tag: Tag, vr: Option<VR>) -> Result<VR, Fault> {
+    let wrong = || Fault::new("bad-structure", format!("element {tag} has no VR of pixel data"));
+    vr.filter(|vr| allowed_vrs(tag).is_some_and(|allowed| allowed.contains(vr))).ok_or_else(wrong)
+}
+
+/// Appends an uncompressed element of group 7FE0 as Explicit VR Little Endian.
+fn native_element(
+    group: &mut Vec<u8>,
+    tag: Tag,
+    element: &[u8],
+    encoding: Encoding,
+    words: usize,
+    size: Option<usize>,
+) -> Result<(), Fault> {
+    let vr = match encoding.explicit {
+        false => implied_vr(tag),
+        true => element.get(4..6).and_then(|vr| VR::from_binary([*vr.first()?, *vr.get(1)?])),
+    };
+    let vr = match check_vr(tag, vr)? {
+        VR::UN => VR::OW,
+        vr => vr,
+    };
+    // Every VR of pixel data has a length of 32 bits.
+    let value = element.get(if encoding.explicit { 12 } else { 8 }..).unwrap_or(&[]);
+    let value = match size {
+        Some(size) if value.len() < size => {
+            let found = value.len();
+            return Err(Fault::new("pixel-length", format!("the pixel data have {found} bytes, expected {size}")));
+        }
+        Some(size) => value.get(..size).unwrap_or(value),
+        None => value,
+    };
+    let padding = value.len() % 2;
+    group.extend_from_slice(&tag.group().to_le_bytes());
+    group.extend_from_slice(&tag.element().to_le_bytes());
+    group.extend_from_slice(&vr.to_bytes());
+    group.extend_from_slice(&[0, 0]);
+    group.extend_from_slice(&((value.len() + padding) as u32).to_le_bytes());
+    let from = group.len();
+    group.extend_from_slice(value);
+    if encoding.big_endian {
+        let unit = match vr {
+            VR::OW => words,
+            VR::OF => 4,
+            VR::OD | VR::OV | VR::UV => 8,
+            _ => 1,
+        };
+        group.get_mut(from..).unwrap_or_default().chunks_exact_mut(unit).for_each(<[u8]>::reverse);
+    }
+    group.resize(group.len() + padding, 0);
+    Ok(())
 }
 
 /// The VR of an element of group 7FE0 in implicit VR (PS3.5 A.1).
-fn implied_vr(tag: Tag) -> VR {
+fn implied_vr(tag: Tag) -> Option<VR> {
     match tag.element() {
-        0x0001 | 0x0002 => VR::OV,
-        0x0008 => VR::OF,
-        0x0009 => VR::OD,
-        _ => VR::OW,
+        0x0010 => Some(VR::OW),
+        _ => allowed_vrs(tag)?.first().copied(),
     }
 }
 
@@ -309,7 +344,7 @@ mod tests {
         let mut out = [u16(tag.group()), u16(tag.element())].concat();
         match (explicit, vr) {
             (false, _) => out.extend(u32(value.len() as u32)),
-            (true, b"OW" | b"UN") => {
+            (true, b"OW" | b"OV" | b"UN") => {
                 out.extend(vr);
                 out.extend([0, 0]);
                 out.extend(u32(value.len() as u32));
@@ -362,11 +397,41 @@ mod tests {
         ] {
             let bytes = file_of(&sample(explicit, big), syntax);
             let instance = Instance::open(bytes.as_slice()).unwrap();
-            let (data_set, pixels) = (instance.data_set().unwrap(), instance.pixel_group().unwrap());
+            let (data_set, pixels) = (instance.data_set().unwrap(), instance.pixel_group(None).unwrap());
             assert_eq!(pixels.transfer_syntax, uids::EXPLICIT_VR_LITTLE_ENDIAN);
             let whole = [&data_set[..], &pixels.bytes[..]].concat();
             assert_eq!(whole, wanted, "{syntax}");
         }
+    }
+
+    #[test]
+    fn nothing_but_pixels_passes_as_pixels() {
+        let plain = sample(true, false);
+        let (before, pixels) = plain.split_at(plain.len() - 16);
+        let stranger = element(Tag(0x7FE0, 0x0020), b"LO", b"Doe^John", true, false);
+        let private = element(Tag(0x7FE1, 0x1001), b"LO", b"Doe^John", true, false);
+        let longer = element(tags::PIXEL_DATA, b"OW", b"\x02\x01\x04\x03Doe^John", true, false);
+        for parts in [
+            vec![before, pixels, &stranger, &private],
+            vec![before, pixels, &private, &stranger],
+            vec![before, &longer],
+        ] {
+            let bytes = file_of(&parts.concat(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+            let instance = Instance::open(bytes.as_slice()).unwrap();
+            assert_eq!(&*instance.pixel_group(Some(4)).unwrap().bytes, pixels);
+            assert_eq!(&*instance.data_set().unwrap(), before);
+        }
+        let short = file_of(&plain, uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let instance = Instance::open(short.as_slice()).unwrap();
+        assert_eq!(instance.pixel_group(Some(6)).err().unwrap().code, "pixel-length");
+        let late = [before, pixels, &element(tags::PATIENT_NAME, b"PN", b"Doe^John", true, false)].concat();
+        assert!(Instance::open(file_of(&late, uids::EXPLICIT_VR_LITTLE_ENDIAN)).is_err());
+        let table = element(Tag(0x7FE0, 0x0001), b"OV", &[0; 0], true, false);
+        let inside = [before, &table, &element(tags::PATIENT_NAME, b"PN", b"Doe^John", true, false), pixels].concat();
+        assert!(Instance::open(file_of(&inside, uids::EXPLICIT_VR_LITTLE_ENDIAN)).is_err());
+        let compressed = file_of(&plain, uids::JPEG_BASELINE8_BIT);
+        let instance = Instance::open(compressed.as_slice()).unwrap();
+        assert_eq!(instance.pixel_group(None).err().unwrap().code, "bad-structure");
     }
 
     #[test]
@@ -389,7 +454,7 @@ mod tests {
         let data_set = instance.data_set().unwrap();
         let outgoing = Outgoing::read(&data_set).unwrap();
         assert_eq!(outgoing.series(), (String::new(), "CT".to_owned()));
-        let bytes = outgoing.file(&instance.pixel_group().unwrap()).unwrap();
+        let bytes = outgoing.file(&instance.pixel_group(None).unwrap()).unwrap();
         assert!(bytes[..128].iter().all(|&b| b == 0) && bytes.ends_with(&[2, 1, 4, 3]));
         let again = Instance::open(bytes.as_slice()).unwrap();
         assert_eq!(again.data_set().unwrap(), data_set);

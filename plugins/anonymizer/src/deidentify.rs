@@ -190,6 +190,9 @@ impl Cleaner<'_> {
         element.vr() == vr
             && value::is_possible(vr, element.value())
             && self.profile.rules.get(element.header().tag).is_none()
+            // Labels of machines are words, not sentences.
+            && (!matches!(vr, VR::CS | VR::LO | VR::SH)
+                || value::texts(element.value()).iter().all(|text| text.len() <= 16 && !text.contains([',', '^', '='])))
             && !value::texts(element.value()).iter().any(|text| self.map.echoes(text))
     }
 

@@ -61,10 +61,11 @@ impl Cleaner<'_> {
             0x0010..=0x0012 | 0x0015 | 0x0050..=0x0052 | 0x0100 | 0x0102 => matches!(vr, VR::US | VR::SS),
             0x1301 => vr == VR::IS && value::is_possible(vr, element.value()),
             0x1302 | 0x1303 => vr == VR::DS && value::is_possible(vr, element.value()),
-            OVERLAY_TYPE => vr == VR::CS,
+            OVERLAY_TYPE => vr == VR::CS && value::texts(element.value()) == ["R"],
             0x0045 => {
-                let text = value::first_text_of(&element);
-                vr == VR::CS && matches!(text.as_str(), "USER" | "AUTOMATED" | "ACTIVE IMAGE AREA")
+                let texts = value::texts(element.value());
+                let one = matches!(texts.as_slice(), [text] if ["USER", "AUTOMATED", "ACTIVE IMAGE AREA"].contains(&text.as_str()));
+                vr == VR::CS && one
             }
             OVERLAY_DATA => matches!(vr, VR::OB | VR::OW),
             // Description, label, comments

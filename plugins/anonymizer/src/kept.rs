@@ -5,6 +5,7 @@ use crate::audit::Action;
 use crate::dates;
 use crate::deidentify::{Cleaner, Surroundings};
 use crate::descriptors;
+use crate::dummy;
 use crate::profile::{Reason, Verdict};
 use crate::refusal::Refusal;
 use crate::value;
@@ -34,12 +35,21 @@ impl Cleaner<'_> {
         if tag == tags::SPECIFIC_CHARACTER_SET && !value::texts(element.value()).iter().all(|t| is_charset(t)) {
             return self.remove(tag, Reason::WrongVr, verdict);
         }
-        if is_label(vr) && value::texts(element.value()).iter().any(|text| self.map.echoes(text)) {
+        // A code of a published scheme is no number of the patient, though it may have the same digits.
+        let coded = matches!(tag, tags::CODE_VALUE | tags::CODING_SCHEME_DESIGNATOR);
+        if !coded && is_label(vr) && value::texts(element.value()).iter().any(|text| self.repeats(vr, text)) {
             self.audit.note(tag, Action::EmptiedEcho, verdict);
-            return Some(value::emptied(tag, vr));
+            // What an object cannot do without gets a dummy.
+            let needed = matches!(tag, tags::CODE_MEANING | tags::SEGMENT_LABEL | tags::CONTENT_LABEL);
+            return Some(if needed { dummy::element(tag, vr) } else { value::emptied(tag, vr) });
         }
         self.audit.note(tag, Action::Kept, verdict);
         Some(element)
+    }
+
+    /// Whether a kept value repeats the patient. Short whole numbers do by chance.
+    fn repeats(&self, vr: VR, text: &str) -> bool {
+        (vr != VR::IS || text.len() >= 6) && self.map.echoes(text)
     }
 
     /// A listed attribute that an option keeps: only with values possible for its VR that do not repeat the patient.
@@ -53,9 +63,10 @@ impl Cleaner<'_> {
             VR::TM => texts().all(|text| dates::is_time(&text)),
             VR::DT => texts().all(|text| dates::is_datetime(&text)),
             VR::AS => texts().all(|text| dates::capped_age(&text).is_some()),
+            _ if tag == tags::TIMEZONE_OFFSET_FROM_UTC => texts().all(|text| dates::is_timezone(&text)),
             _ => value::is_possible(vr, element.value()),
         };
-        if !possible || (is_label(vr) && texts().any(|text| self.map.echoes(&text))) {
+        if !possible || (is_label(vr) && texts().any(|text| self.repeats(vr, &text))) {
             return self.without_options(element, near);
         }
         if vr == VR::AS {
@@ -111,7 +122,7 @@ impl Cleaner<'_> {
 
 /// Whether people type into values of this kind.
 fn is_label(vr: VR) -> bool {
-    matches!(vr, VR::LO | VR::LT | VR::SH | VR::ST | VR::UC | VR::UT)
+    matches!(vr, VR::CS | VR::IS | VR::LO | VR::LT | VR::SH | VR::ST | VR::UC | VR::UR | VR::UT)
 }
 
 /// A defined term of Specific Character Set (PS3.3 C.12.1.1.2), or the empty first value of a list.

@@ -247,7 +247,7 @@ impl Profile {
         let by_option = match listed.chosen {
             Chosen::Basic => None,
             Chosen::Keep(choice) => kept(tag, vr, choice).map(|decision| (decision, choice)),
-            Chosen::Clean(choice) => cleaned(vr, choice).map(|decision| (decision, choice)),
+            Chosen::Clean(choice) => cleaned(tag, vr, choice).map(|decision| (decision, choice)),
         };
         match by_option {
             Some((decision, choice)) => Verdict { decision, rule: Rule::Table(listed.basic), option: Some(choice) },
@@ -277,7 +277,10 @@ fn kept(tag: Tag, vr: VR, choice: Choice) -> Option<Decision> {
 }
 
 /// What cleaning a listed attribute means for its VR; nothing where that kind of value cannot be cleaned.
-fn cleaned(vr: VR, choice: Choice) -> Option<Decision> {
+fn cleaned(tag: Tag, vr: VR, choice: Choice) -> Option<Decision> {
+    if !unlisted::fits_dictionary(tag, vr) {
+        return None;
+    }
     match (choice, vr) {
         (Choice::ModifiedDates, VR::DA | VR::DT | VR::TM | VR::SH) => Some(Decision::Shift),
         (Choice::ModifiedDates, _) => None,

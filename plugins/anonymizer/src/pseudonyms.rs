@@ -44,8 +44,11 @@ pub enum Replacement<'a> {
 }
 
 /// Whether a UID is registered by the DICOM standard itself (classes, syntaxes, well-known instances): never mapped.
+/// What only begins like one (letters, or components long enough for a telephone number) is none.
 pub fn is_well_known(uid: &str) -> bool {
-    uid.starts_with("1.2.840.10008.")
+    let Some(rest) = uid.strip_prefix("1.2.840.10008.") else { return false };
+    let short = |part: &str| (1..=6).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    rest.len() <= 32 && rest.split('.').all(short)
 }
 
 /// Identifiers to be replaced.

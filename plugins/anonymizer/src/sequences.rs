@@ -75,7 +75,10 @@ impl Cleaner<'_> {
         }
         self.place.pop();
         // Items that lost all they had would only be invalid; the rest of such a sequence keeps its full items.
-        if hollowed {
+        // Functional groups are counted: the third item is the third frame's, whatever it still holds.
+        let counted =
+            matches!(tag, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE | tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
+        if hollowed && !counted {
             cleaned.retain(|item| item.iter().next().is_some());
             if cleaned.is_empty() {
                 return Ok(match self.profile.type_of(self.iod, &self.place, tag) {

@@ -46,7 +46,7 @@ const CLASS_UIDS: [Tag; 15] = [
 ];
 
 /// Prose, locators and opaque bytes that are technical by definition.
-const TECHNICAL: [Tag; 20] = [
+const TECHNICAL: [Tag; 15] = [
     Tag(0x0008, 0x010E), // Coding Scheme URL
     Tag(0x0008, 0x0114), // Coding Scheme External ID
     Tag(0x0008, 0x0115), // Coding Scheme Name
@@ -55,22 +55,25 @@ const TECHNICAL: [Tag; 20] = [
     Tag(0x0008, 0x0120), // URN Code Value
     Tag(0x0010, 0x0212), // Strain Description
     Tag(0x0016, 0x0017), // Spectral Sensitivity
-    Tag(0x0018, 0x7006), // Detector Description
     Tag(0x0018, 0x7008), // Detector Mode
     Tag(0x0018, 0x7040), // Grid Absorbing Material
     Tag(0x0018, 0x7041), // Grid Spacing Material
-    Tag(0x0018, 0x7062), // Exposure Control Mode Description
     Tag(0x0018, 0x9080), // Metabolite Map Description
     Tag(0x0018, 0x9941), // Image Filter Description
-    Tag(0x0028, 0x1351), // Partial View Description
     Tag(0x0028, 0x2000), // ICC Profile
-    Tag(0x0028, 0x6190), // Mask Operation Explanation
-    Tag(0x0048, 0x0107), // Optical Path Description
     Tag(0x0066, 0x0032), // Algorithm Parameters
 ];
 
 /// Short but identifying, or meaningless once private elements and signatures are gone; none is required of an image.
-const NEVER: [Tag; 35] = [
+const NEVER: [Tag; 43] = [
+    Tag(0x0014, 0x0100), // Component Welder IDs
+    Tag(0x0018, 0x1003), // Device ID
+    Tag(0x0018, 0x9916), // Instruction Text
+    Tag(0x0028, 0x7007), // status comment
+    Tag(0x0028, 0x702A), // test comment
+    Tag(0x0044, 0x0011), // Substance Administration Notes
+    Tag(0x0070, 0x0207), // Graphic Group Label
+    Tag(0x2110, 0x0030), // Printer Name
     Tag(0x0008, 0x0051), // Issuer of Accession Number Sequence
     Tag(0x0008, 0x0300), // Private Data Element Characteristics Sequence
     Tag(0x0008, 0x0310), // Private Data Element Definition Sequence
@@ -124,20 +127,32 @@ pub fn judge(tag: Tag, vr: VR) -> Unlisted {
     match (tag.group(), tag.element()) {
         // Content Description: Type 2 in presentation states and segmentations
         (0x0070, 0x0081) => return Unlisted::Empty,
+        // Radiation Machine Name: Type 2 in RT images
+        (0x3002, 0x0020) => return Unlisted::Empty,
         // Tracking ID: Type 1C beside a Tracking UID
         (0x0062, 0x0020) => return Unlisted::Dummy,
         _ => {}
+    }
+    // A value may not be more than its attribute: prose is prose under whatever VR it came.
+    if let VirtualVr::Exact(listed) = entry.vr()
+        && is_unbounded(listed)
+        && !TECHNICAL.contains(&tag)
+    {
+        return Unlisted::Remove(Reason::Unbounded);
     }
     match vr {
         VR::SQ => Unlisted::Recurse,
         VR::UI if CLASS_UIDS.contains(&tag) => Unlisted::Keep,
         VR::UI => Unlisted::MapUid,
-        VR::AE | VR::AS | VR::DA | VR::DT | VR::PN | VR::TM | VR::UN => Unlisted::Remove(Reason::Unbounded),
-        VR::LT | VR::OB | VR::ST | VR::UC | VR::UR | VR::UT if !TECHNICAL.contains(&tag) => {
-            Unlisted::Remove(Reason::Unbounded)
-        }
+        _ if is_unbounded(vr) && !TECHNICAL.contains(&tag) => Unlisted::Remove(Reason::Unbounded),
         _ => Unlisted::Keep,
     }
+}
+
+/// Value representations that can hold anything, or say when and who.
+fn is_unbounded(vr: VR) -> bool {
+    matches!(vr, VR::AE | VR::AS | VR::DA | VR::DT | VR::PN | VR::TM | VR::UN)
+        || matches!(vr, VR::LT | VR::OB | VR::ST | VR::UC | VR::UR | VR::UT)
 }
 
 /// Whether an element of value representation `vr` may stand under the dictionary's entry for `tag`; anything bounded or

@@ -46,14 +46,33 @@ pub fn emptied(tag: Tag, vr: VR) -> InMemElement {
     if vr == VR::SQ { crate::dummy::sequence(tag, vec![]) } else { DataElement::empty(tag, vr) }
 }
 
-/// Whether the characters of a kept value are possible for its VR. Only the VRs whose repertoire is narrow and whose
-/// values are machine-made are checked: DS, IS (numbers).
+/// Whether a kept value is possible for its VR. Numbers and UIDs must be some; labels may be longer than the standard
+/// allows, because many are, but not so long that they are something else.
 pub fn is_possible(vr: VR, value: &AnyValue) -> bool {
-    let number = |c: char| c.is_ascii_digit() || "+-.eE ".contains(c);
+    let all = |possible: fn(&str) -> bool| texts(value).iter().all(|text| text.is_empty() || possible(text));
     match vr {
-        VR::DS | VR::IS => texts(value).iter().all(|text| text.chars().all(number)),
+        VR::DS => all(|text| text.len() <= 32 && text.trim().parse::<f64>().is_ok() && digits(text) <= 24),
+        VR::IS => all(|text| {
+            // Some write decimals here.
+            let decimal = || text.contains('.') && digits(text) <= 9 && text.trim().parse::<f64>().is_ok();
+            text.trim().trim_start_matches('+').parse::<i32>().is_ok() || decimal()
+        }),
+        VR::UI => all(is_uid),
+        // A name has these, a code string has none of them.
+        VR::CS => all(|text| text.len() <= 64 && !text.contains(['^', '=', '@', ','])),
+        VR::SH => all(|text| text.chars().count() <= 64),
+        VR::LO => all(|text| text.chars().count() <= 256),
         _ => true,
     }
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().filter(u8::is_ascii_digit).count()
+}
+
+/// Digits and points, at most 64.
+pub fn is_uid(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 /// Gives a public element that came as UN its dictionary VR, where the bytes prove to be possible for it: UIDs, code

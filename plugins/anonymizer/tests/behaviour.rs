@@ -293,8 +293,16 @@ fn a_patient_without_id_is_known_by_name() {
 #[test]
 fn instance_uids_under_the_standards_root_are_quarantined() {
     let mut object = slice(0, 0);
-    object.put(dummy::text((0x0008, 0x0018), VR::UI, "1.2.840.10008.20200131.4711"));
+    object.put(dummy::text((0x0008, 0x0018), VR::UI, "1.2.840.10008.2020.4711"));
     assert_eq!(refused(object), "well-known-instance-uid");
+    // What no UID of the standard looks like is mapped as any other.
+    for uid in ["1.2.840.10008.20200131.4711", "1.2.840.10008.5551234567", "1.2.840.10008.Doe"] {
+        let mut object = slice(0, 0);
+        object.put(dummy::text((0x0020, 0x0052), VR::UI, uid));
+        let clean = one(object);
+        let frame = value::first_text(&clean, tags::FRAME_OF_REFERENCE_UID);
+        assert!(frame.starts_with("2.25."), "{uid}: {frame}");
+    }
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn what_cannot_be_cleaned_spoils_the_case_or_is_left_out() {
     let objects = [object(CT, 1), object(PDF, 2), object(US, 3), object("1.3.46.1", 4), object(SR, 5)];
     let (code, text) = refused(&objects[..2], &basic);
     assert_eq!(code, "unsupported-class");
-    assert_eq!(text, "instance 1: objects of the class Encapsulated PDF Storage cannot be de-identified");
+    assert_eq!(text, "instance 1: objects of this class (documents, waveforms, raw data) cannot be cleaned");
     assert_eq!(refused(&objects[2..3], &basic).0, "burned-in-annotation");
     let clean = ask(&objects, &basic, Refused::Instance, |r| keyed::service(1, r)).expect("cleaned");
     let left: Vec<bool> = clean.instances.iter().map(Option::is_some).collect();

@@ -1,0 +1,109 @@
+//! Identifiers that hide where their kind does not belong: under another VR, as a number, a code, a UID, beyond a length.
+
+mod keyed;
+
+use anonymizer::case::deidentify_case;
+use anonymizer::dataset;
+use anonymizer::dummy::{self, sequence, text};
+use anonymizer::profile::Profile;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+
+fn ct(more: impl IntoIterator<Item = dicom_object::mem::InMemElement>) -> InMemDicomObject {
+    let mut object = InMemDicomObject::from_element_iter([
+        text((0x0008, 0x0016), VR::UI, "1.2.840.10008.5.1.4.1.1.2"),
+        text((0x0008, 0x0018), VR::UI, "1.2.3.4"),
+        text((0x0008, 0x0060), VR::CS, "CT"),
+        text((0x0010, 0x0010), VR::PN, "Roesler^Jane"),
+        text((0x0010, 0x0020), VR::LO, "PIDSECRET4711"),
+    ]);
+    more.into_iter().for_each(|element| drop(object.put(element)));
+    object
+}
+
+fn cleaned(object: &InMemDicomObject) -> InMemDicomObject {
+    let bytes = dataset::write(object).expect("written");
+    let profile = Profile::basic().expect("profile");
+    let service = |request: &str| keyed::service(1, request);
+    let case = deidentify_case(&[vec![&bytes]], profile, service, |_, _| true).expect("cleaned");
+    dataset::read(&case.series[0][0]).expect("read")
+}
+
+#[test]
+fn a_value_is_held_against_the_kind_of_its_attribute() {
+    for (tag, vr, value) in [
+        // Prose under another text VR
+        ((0x3002, 0x0004), VR::LO, "Jane Roe ward 7"),
+        ((0x0040, 0x0400), VR::SH, "HIDDENNOTE"),
+        // The patient as a code string
+        ((0x0018, 0x5100), VR::CS, "ROESLER JANE"),
+        ((0x0018, 0x5100), VR::CS, "PIDSECRET4711"),
+        ((0x0008, 0x0070), VR::CS, "ROESLER JANE"),
+        // Text as a UID that is never mapped
+        ((0x0008, 0x0117), VR::UI, "Roesler^Jane"),
+        ((0x0020, 0x0052), VR::UI, "1.2.840.10008.5551234567"),
+        // A number too long for its kind
+        ((0x0020, 0x0012), VR::IS, "5551234567890123"),
+        // Labels as long as a page
+        ((0x0008, 0x1090), VR::LO, &"HIDDENNOTE ".repeat(60)),
+        // Attributes that name devices and people
+        ((0x3002, 0x0020), VR::SH, "HIDDENNAME"),
+        ((0x0018, 0x1003), VR::LO, "HIDDENNAME"),
+        ((0x0018, 0x7006), VR::LT, "Mrs Roe ward 7"),
+    ] {
+        let clean = cleaned(&ct([text(tag, vr, value)]));
+        let left = dataset::write(&clean).expect("written");
+        let needle = value.trim().as_bytes();
+        assert!(!left.windows(needle.len()).any(|window| window == needle), "{tag:04X?} {vr:?} {value}");
+    }
+}
+
+#[test]
+fn what_is_what_it_says_stays() {
+    for (tag, vr, value) in [
+        ((0x0018, 0x5100), VR::CS, "HFS"),
+        ((0x0018, 0x0050), VR::DS, "0.625000000000000001"),
+        ((0x0020, 0x0012), VR::IS, "12"),
+        ((0x0018, 0x1150), VR::IS, "500.5"),
+        ((0x0008, 0x0070), VR::LO, "SIEMENS"),
+        ((0x0020, 0x0052), VR::UI, "1.2.840.10008.1.4.1.1"),
+    ] {
+        let clean = cleaned(&ct([text(tag, vr, value)]));
+        let kept = clean.get(Tag::from(tag)).map(|e| e.to_str().expect("text").trim_end_matches('\0').to_owned());
+        assert_eq!(kept.as_deref(), Some(value), "{tag:04X?}");
+    }
+}
+
+#[test]
+fn frames_keep_their_places() {
+    let private = || {
+        let secret = DataElement::new(Tag(0x0029, 0x1001), VR::LO, PrimitiveValue::from("secret"));
+        InMemDicomObject::from_element_iter([text((0x0029, 0x0010), VR::LO, "ACME 1.0"), secret])
+    };
+    let position = |z: &str| {
+        let plane = InMemDicomObject::from_element_iter([text((0x0020, 0x0032), VR::DS, z)]);
+        InMemDicomObject::from_element_iter([sequence(Tag(0x0020, 0x9113), vec![plane])])
+    };
+    let frames = |items: Vec<InMemDicomObject>| sequence(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, items);
+    let clean = cleaned(&ct([frames(vec![position("0"), private(), position("2")])]));
+    let items = clean.element(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).expect("frames").items().expect("items");
+    assert_eq!(items.iter().map(|item| item.iter().count()).collect::<Vec<_>>(), [1, 0, 1]);
+    let clean = cleaned(&ct([frames(vec![private(), private()])]));
+    let items = clean.element(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).expect("frames").items().expect("items");
+    assert_eq!(items.len(), 2);
+}
+
+#[test]
+fn codes_are_no_numbers_of_the_patient() {
+    let code = dummy::code("113014", "DCM", "Study");
+    let mut object = ct([sequence(Tag(0x0040, 0xA168), vec![code])]);
+    object.put(text((0x0010, 0x0020), VR::LO, "113014"));
+    let clean = cleaned(&object);
+    let item = &clean.element(Tag(0x0040, 0xA168)).expect("kept").items().expect("items")[0];
+    assert_eq!(item.element(tags::CODE_VALUE).expect("code").to_str().expect("text"), "113014");
+    let mut object = ct([text((0x0062, 0x0005), VR::LO, "Lesion 2011")]);
+    object.put(text((0x0010, 0x0020), VR::LO, "2011"));
+    let label = cleaned(&object);
+    assert_eq!(label.element(tags::SEGMENT_LABEL).expect("kept").to_str().expect("text"), "REMOVED");
+}
