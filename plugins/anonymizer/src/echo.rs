@@ -1,17 +1,25 @@
 //! [`Echoes`]: the direct identifiers of a case, to find them again in labels that the table lets stay.
 //!
-//! People type names and numbers where they do not belong. A kept label that repeats a whole name or a number of the
-//! patient is emptied, whatever the table says of it. Only whole tokens count, numbers with at least [`MIN_DIGITS`] digits,
-//! and names of at least two parts, so that a maker called like a patient is left in peace.
+//! People type names and numbers where they do not belong. A kept label that repeats a family name together with a given
+//! name, or a number of the patient, is emptied, whatever the table says of it. Only whole tokens count, numbers with at
+//! least [`MIN_DIGITS`] digits, and names of at least two parts, so that a maker called like a patient is left in peace.
+//!
+//! Numbers and names are looked up by the tokens of a label, so a label costs its length however many are known.
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Shorter numbers occur by chance.
 pub const MIN_DIGITS: usize = 4;
-/// Shorter parts of names (initials, titles) do not count.
-const MIN_PART: usize = 3;
+/// Shorter parts of names (initials) do not count; in other scripts than ours one letter may be a whole name.
+const MIN_PART: usize = 2;
+/// More values of one element are not noted.
+pub const MAX_VALUES: usize = 1000;
+/// Longer numbers than an attribute can hold are searched by their beginning.
+const MAX_NUMBER: usize = 64;
+/// Where two words need so many different further words to be a name, the two are enough.
+const MAX_FURTHER: usize = 16;
 
 /// Attributes whose values number a person, a visit or an order.
 const NUMBERS: [Tag; 14] = [
@@ -34,9 +42,14 @@ const NUMBERS: [Tag; 14] = [
 /// Direct identifiers, in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Echoes {
-    numbers: BTreeSet<String>,
-    /// Each name as its parts.
-    names: BTreeSet<BTreeSet<String>>,
+    /// Every value that is searched for.
+    searched: BTreeSet<String>,
+    /// Numbers, and names written without a space; and whether each is only the beginning of a longer one.
+    spans: HashMap<String, bool>,
+    /// The lengths in bytes of the spans that begin with a token.
+    lengths: HashMap<String, BTreeSet<usize>>,
+    /// By a word of the family name and one of the given name: the sets of words that must stand beside the two.
+    names: HashMap<String, HashMap<String, BTreeSet<BTreeSet<String>>>>,
     /// Every part of every name and number, however short.
     parts: BTreeSet<String>,
 }
@@ -47,27 +60,86 @@ impl Echoes {
         vr == VR::PN || NUMBERS.contains(&tag)
     }
 
-    /// Notes the values of an attribute if it names or numbers somebody.
+    /// Notes the values of an attribute, the first [`MAX_VALUES`] of them, if it names or numbers somebody.
     pub fn note(&mut self, tag: Tag, vr: VR, values: &[String]) {
-        if vr == VR::PN {
-            for name in values {
-                self.parts.extend(words(name).map(str::to_lowercase));
-                let parts: BTreeSet<String> =
-                    words(name).filter(|part| part.chars().count() >= MIN_PART).map(str::to_lowercase).collect();
-                if parts.len() >= 2 {
-                    self.names.insert(parts);
-                }
+        if !Self::names_or_numbers(tag, vr) {
+            return;
+        }
+        for value in values.iter().take(MAX_VALUES).map(|value| value.to_lowercase()) {
+            self.parts.extend(runs(&value).map(|(_, word)| word.to_owned()));
+            let searched = if vr == VR::PN {
+                // Every group (letters, ideographs, sounds) is a name of its own.
+                value.split('=').fold(false, |any, group| self.note_name(group) || any)
+            } else {
+                value.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS && self.note_span(&value)
+            };
+            if searched {
+                self.searched.insert(value);
             }
-        } else if NUMBERS.contains(&tag) {
-            self.parts.extend(values.iter().flat_map(|v| words(v)).map(str::to_lowercase));
-            let telling = |v: &&String| v.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS;
-            self.numbers.extend(values.iter().filter(telling).map(|v| v.to_lowercase()));
         }
     }
 
-    /// How many identifiers are known.
+    /// Notes one group of a name; says whether it is one to search for.
+    fn note_name(&mut self, group: &str) -> bool {
+        let counted = |component: &&str| -> Vec<String> {
+            let counts = |word: &str| !word.is_ascii() || word.len() >= MIN_PART;
+            runs(component).map(|(_, word)| word).filter(|word| counts(word)).map(str::to_owned).collect()
+        };
+        // Family, given and middle name; the middle one counts where another is missing.
+        let components: Vec<(&str, Vec<String>)> = group
+            .split('^')
+            .take(3)
+            .map(|component| (component, counted(&component)))
+            .filter(|(_, words)| !words.is_empty())
+            .collect();
+        match components.as_slice() {
+            [(family, family_words), (given, given_words), ..] => {
+                if !family_words.iter().chain(given_words).any(|word| word.is_ascii()) {
+                    let joined = |a: &str, b: &str| format!("{a}{b}").split_whitespace().collect::<String>();
+                    self.note_span(&joined(family, given));
+                    self.note_span(&joined(given, family));
+                }
+                given_words.iter().fold(false, |any, given| self.note_words(family_words, given) || any)
+            }
+            // Written without its components: all words must be found.
+            [(_, words)] => match words.split_last() {
+                Some((last, others)) if !others.is_empty() => self.note_words(others, last),
+                _ => false,
+            },
+            [] => false,
+        }
+    }
+
+    /// Notes words that make a name together.
+    fn note_words(&mut self, family: &[String], given: &String) -> bool {
+        let Some((first, others)) = family.split_first() else { return false };
+        if family.contains(given) {
+            return false;
+        }
+        let further = self.names.entry(first.clone()).or_default().entry(given.clone()).or_default();
+        if further.len() >= MAX_FURTHER {
+            further.clear();
+            further.insert(BTreeSet::new());
+        } else if !further.contains(&BTreeSet::new()) {
+            further.insert(others.iter().cloned().collect());
+        }
+        true
+    }
+
+    /// Notes a text to be found whole.
+    fn note_span(&mut self, text: &str) -> bool {
+        let text = text.trim_matches(|c: char| !c.is_alphanumeric());
+        let Some((_, token)) = runs(text).next() else { return false };
+        let begins = text.char_indices().nth(MAX_NUMBER).and_then(|(at, _)| text.get(..at));
+        let span = begins.unwrap_or(text);
+        self.lengths.entry(token.to_owned()).or_default().insert(span.len());
+        *self.spans.entry(span.to_owned()).or_default() |= begins.is_some();
+        true
+    }
+
+    /// How many names and numbers are searched for.
     pub fn count(&self) -> usize {
-        self.numbers.len() + self.names.len()
+        self.searched.len()
     }
 
     /// Whether a word, in lower case, is a part of any name or number.
@@ -78,22 +150,48 @@ impl Echoes {
     /// Whether a text repeats one of them.
     pub fn heard_in(&self, text: &str) -> bool {
         let text = text.to_lowercase();
-        let parts: BTreeSet<&str> = words(&text).collect();
-        self.names.iter().any(|name| name.iter().all(|part| parts.contains(part.as_str())))
-            || self.numbers.iter().any(|number| holds_token(&text, number))
+        let mut words: HashSet<&str> = HashSet::new();
+        for (at, token) in runs(&text) {
+            if self.lengths.get(token).is_some_and(|lengths| lengths.iter().any(|len| self.spans_at(&text, at, *len))) {
+                return true;
+            }
+            words.insert(token);
+        }
+        words.iter().any(|word| self.names.get(*word).is_some_and(|givens| completes(givens, &words)))
+    }
+
+    /// Whether a span of this length stands here, with no letter or digit after it. None stands before: a token begins.
+    fn spans_at(&self, text: &str, at: usize, len: usize) -> bool {
+        let Some((span, rest)) = text.get(at..).and_then(|text| text.split_at_checked(len)) else { return false };
+        match self.spans.get(span) {
+            Some(begins) => *begins || !rest.starts_with(char::is_alphanumeric),
+            None => false,
+        }
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+/// Whether the words of a text hold a given name and what else makes the name.
+fn completes(givens: &HashMap<String, BTreeSet<BTreeSet<String>>>, words: &HashSet<&str>) -> bool {
+    let all = |further: &BTreeSet<BTreeSet<String>>| {
+        further.iter().any(|further| further.iter().all(|word| words.contains(word.as_str())))
+    };
+    // The shorter list is gone through.
+    if givens.len() < words.len() {
+        givens.iter().any(|(given, further)| words.contains(given.as_str()) && all(further))
+    } else {
+        words.iter().any(|word| givens.get(*word).is_some_and(all))
+    }
 }
 
-/// Whether `token` stands in `text` with no letter or digit on either side.
-fn holds_token(text: &str, token: &str) -> bool {
-    text.match_indices(token).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + token.len()..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+/// The runs of letters and digits of a text, and where each begins.
+fn runs(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + text.get(at..)?.find(char::is_alphanumeric)?;
+        let tail = text.get(start..)?;
+        let run = tail.get(..tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len()))?;
+        at = start + run.len();
+        Some((start, run))
     })
 }
 
@@ -136,5 +234,94 @@ mod tests {
         }
         assert!(["sample", "dr", "4711", "id", "ida", "chest"].iter().all(|word| echoes.is_part(word)));
         assert!(!echoes.is_part("hospital") && !echoes.is_part("471"));
+    }
+
+    fn named(names: &[&str]) -> Echoes {
+        let mut echoes = Echoes::default();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        echoes.note(tags::PATIENT_NAME, VR::PN, &names);
+        echoes
+    }
+
+    #[test]
+    fn family_and_given_name_are_enough_in_any_script_and_order() {
+        for (name, heard, not_heard) in [
+            (
+                "Yamada^Tarou=山田^太郎=やまだ^たろう",
+                &["Yamada Tarou", "tarou_yamada", "山田 太郎", "山田太郎", "太郎山田", "CT 山田太郎", "やまだ　たろう"]
+                    [..],
+                &["Yamada", "山田", "山田太郎丸", "Yamada 太郎", "yamadatarou"][..],
+            ),
+            ("Roesler^Jane^Maria", &["Roesler Jane", "JANE ROESLER"], &["Jane Maria", "Roesler", "Roesler J"]),
+            ("Li^Na", &["pat Li Na", "na, li"], &["Li", "Lina", "Li N"]),
+            ("Roesler^J^Maria", &["Maria Roesler"], &["J Roesler"]),
+            ("van der Berg^Ida Jo", &["Ida van der Berg", "VAN DER BERG, JO"], &["Ida Berg", "van der Berg"]),
+            ("김^민", &["김민", "민 김"], &["김"]),
+            ("Erika Example", &["Example, Erika"], &["Erika"]),
+            ("Siemens", &[], &["Siemens"]),
+            ("Siemens^^^Dr", &[], &["Dr Siemens"]),
+            ("Thomas^Thomas", &[], &["Thomas"]),
+        ] {
+            let echoes = named(&[name]);
+            assert_eq!(echoes.count(), usize::from(!heard.is_empty()), "{name}");
+            for text in heard {
+                assert!(echoes.heard_in(text), "{name} in {text}");
+            }
+            for text in not_heard {
+                assert!(!echoes.heard_in(text), "{name} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_heard_whole() {
+        let mut echoes = Echoes::default();
+        let long = "7".repeat(80);
+        let numbers = ["#47-11/a", "(030) 1234", &long].map(str::to_owned);
+        echoes.note(tags::PATIENT_ID, VR::LO, &numbers);
+        assert_eq!(echoes.count(), 3);
+        for text in ["47-11/A", "see 47 47-11/a.", "030) 1234", &format!("x {long}")] {
+            assert!(echoes.heard_in(text), "{text}");
+        }
+        for text in ["47-11", "47-11/ab", "147-11/a", "47 11/a", "030 1234", &"7".repeat(63)] {
+            assert!(!echoes.heard_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn fifty_thousand_identifiers_are_told_apart() {
+        let mut echoes = Echoes::default();
+        for chunk in 0..50 {
+            let all = |prefix: &str| (0..1000).map(|n| format!("{prefix}{:05}", chunk * 1000 + n)).collect::<Vec<_>>();
+            echoes.note(tags::PATIENT_ID, VR::LO, &all("id-"));
+            echoes.note(tags::PATIENT_NAME, VR::PN, &all("Example^Given"));
+        }
+        assert_eq!(echoes.count(), 100_000);
+        let quiet = "id id-4 example ".repeat(4000);
+        assert!(quiet.len() > 60_000 && !echoes.heard_in(&quiet));
+        for last in ["id-00000", "id-49999", "given31415"] {
+            assert!(echoes.heard_in(&format!("{quiet}{last}")), "{last}");
+        }
+        for last in ["id-50000", "id-499990", "given50000"] {
+            assert!(!echoes.heard_in(&format!("{quiet}{last}")), "{last}");
+        }
+    }
+
+    #[test]
+    fn the_first_thousand_values_of_an_element_are_noted() {
+        let mut echoes = Echoes::default();
+        let all: Vec<String> = (1000..3000).map(|n| format!("{n}")).collect();
+        echoes.note(tags::PATIENT_ID, VR::LO, &all);
+        assert_eq!(echoes.count(), MAX_VALUES);
+        assert!(echoes.heard_in("1999") && !echoes.heard_in("2000"));
+    }
+
+    #[test]
+    fn many_families_with_one_word_in_common_need_no_further_words() {
+        let names: Vec<String> = (0..MAX_FURTHER).map(|n| format!("Van Example{n}^Ida")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(!named(&names).heard_in("Ida Van") && named(&names).heard_in("Ida van Example3"));
+        let more = named(&[names.as_slice(), &["Van Dorn^Ida"]].concat());
+        assert!(more.heard_in("Ida Van") && !more.heard_in("Ida"));
     }
 }
