@@ -20,8 +20,8 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
-/// Subject Age, in the scheme DCM.
-const SUBJECT_AGE: &str = "121033";
+/// Concepts of a person's age, as code and scheme: Subject Age, Age (twice) and Current chronological age.
+const AGES: [(&str, &str); 4] = [("121033", "DCM"), ("30525-0", "LN"), ("397669002", "SCT"), ("424144002", "SCT")];
 
 /// What happens to the content item in hand.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl Cleaner<'_> {
         let table = &self.profile.facts().content;
         let (plan, rule, option) = table.plan((&code, &scheme), &value_type, self.profile.options);
         let verdict = Verdict { decision: Decision::Dummy, rule, option };
-        let is_age = code == SUBJECT_AGE && scheme == "DCM" && value_type == "NUM";
+        let is_age = AGES.contains(&(code.as_str(), scheme.as_str())) && value_type == "NUM";
         // Containers and numbers have no dummy.
         let plan = match (plan, value_type.as_str()) {
             (Plan::Dummy, "CONTAINER" | "NUM" | "SCOORD" | "SCOORD3D" | "TCOORD") => Plan::Drop,
@@ -110,7 +110,7 @@ impl Cleaner<'_> {
         self.act(Verdict { decision, ..planned.verdict }, element, near)
     }
 
-    /// Puts 90 in place of a subject's age above 89; says whether the item may stay.
+    /// Puts 90 years in place of an age above 89; says whether the item may stay.
     pub(crate) fn cap_age(&mut self, planned: Planned, item: &mut InMemDicomObject) -> bool {
         if !planned.is_age {
             return true;

@@ -129,6 +129,34 @@ fn a_report_keeps_its_tree_and_loses_what_its_table_says() {
 }
 
 #[test]
+fn ages_above_89_in_a_report_are_90() {
+    for (concept, scheme) in [("121033", "DCM"), ("30525-0", "LN"), ("397669002", "SCT"), ("424144002", "SCT")] {
+        for (number, units, expected) in [
+            ("95", "a", Some("90")),
+            ("1105", "mo", Some("90")),
+            ("4800", "wk", Some("90")),
+            ("33000", "d", Some("90")),
+            ("89", "a", Some("89")),
+            ("95", "1", None),
+        ] {
+            let mut measured = InMemDicomObject::from_element_iter([dummy::text((0x0040, 0xA30A), VR::DS, number)]);
+            let code = dummy::code(units, "UCUM", "unit");
+            measured.put(dummy::sequence(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, vec![code]));
+            let mut item = content("NUM", (concept, scheme), vec![]);
+            item.put(dummy::sequence(tags::MEASURED_VALUE_SEQUENCE, vec![measured]));
+            let mut source = object(SR, 1);
+            source.put(dummy::sequence(tags::CONTENT_SEQUENCE, vec![item]));
+            let after = one(source, &profile(&["patient-characteristics"], &["structured-content"]));
+            let left = items(&after).first().map(|item| {
+                let value = &item.get(tags::MEASURED_VALUE_SEQUENCE).and_then(|e| e.items()).expect("items")[0];
+                text(value, (0x0040, 0xA30A))
+            });
+            assert_eq!(left.as_deref(), expected, "{concept} {number} {units}");
+        }
+    }
+}
+
+#[test]
 fn items_referred_to_by_position_keep_their_places() {
     let mut source = report();
     let mut list = items(&source);
