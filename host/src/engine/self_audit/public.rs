@@ -168,6 +168,17 @@ pub(super) fn telling(name: &str) -> Option<&str> {
     let counted = stem.bytes().filter(u8::is_ascii_digit).count();
     let generic =
         word.is_empty() || word.len() <= 5 && word.chars().all(char::is_alphabetic) || GENERIC.contains(&word);
+    // As `instance-write` names what it writes.
+    let own = stem.split('-').collect::<Vec<_>>();
+    let number = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if let [kind, series, instance] = own.as_slice()
+        && kind.len() <= 16
+        && kind.bytes().all(|b| b.is_ascii_uppercase())
+        && (number(series) && series.len() <= 5)
+        && (number(instance) && instance.len() == 5)
+    {
+        return None;
+    }
     // A generic word with a long number is a patient's or an order's.
     let says = !generic || counted >= ANYWHERE && !stem.contains("000");
     (weight(stem.as_bytes(), Some(stem)) >= ANYWHERE && says).then_some(stem)
@@ -202,6 +213,7 @@ mod tests {
             "images",
             "Patient-0001",
             "I.123",
+            "RTSTRUCT-001-00001.dcm",
         ] {
             assert!(telling(name).is_none(), "{name}");
         }
