@@ -368,7 +368,7 @@ impl Ready {
             self.pulse.progress(1);
             let figures = self.audit(case, &completion, &withheld).map_err(|unclean| {
                 private.leaked = unclean.value.packed();
-                unclean.failure
+                *unclean.failure
             })?;
             Ok(Completion { self_audit: Some(figures), seconds: started.elapsed().as_secs_f64(), ..completion })
         });

@@ -178,13 +178,17 @@ impl Differences {
 
 /// Items of Contributing Equipment Sequence that Gantry wrote itself, and would write again.
 fn own_items(values: &Values) -> BTreeSet<u32> {
-    let own = |((path, tag), (_, value)): (&(Vec<u32>, Tag), &(VR, &[u8]))| match path.as_slice() {
-        [sequence, item] if *sequence == number(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE) => {
-            (*tag == tags::MANUFACTURER && trimmed(value) == MANUFACTURER.as_bytes()).then_some(*item)
+    let mut own = BTreeSet::new();
+    for ((path, tag), (_, value)) in values {
+        if let [sequence, item] = path.as_slice()
+            && *sequence == number(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE)
+            && *tag == tags::MANUFACTURER
+            && trimmed(value) == MANUFACTURER.as_bytes()
+        {
+            own.insert(*item);
         }
-        _ => None,
-    };
-    values.iter().filter_map(own).collect()
+    }
+    own
 }
 
 /// Whether a text is Gantry's own, of an object that it derived: how it was derived, and by what.

@@ -18,6 +18,9 @@ const AT_ONCE: usize = 2000;
 /// What stands where a value stood.
 const IN_PLACE: &str = "(withheld)";
 
+/// A value with the cases that have it.
+type Held<'a> = (&'a Value, Vec<&'a str>);
+
 /// The values of every case of a run, in memory only.
 #[derive(Default)]
 pub struct Documents {
@@ -69,16 +72,18 @@ impl Documents {
     /// # Errors
     /// The system's, or in words why they cannot be searched.
     pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> std::io::Result<Vec<Finding>> {
-        if self.leaked.values().is_empty() {
+        // What is short may stand in the results of another by chance.
+        let leaked: Vec<&Value> = self.leaked.values().iter().filter(|v| !v.short()).collect();
+        if leaked.is_empty() {
             return Ok(Vec::new());
         }
-        let searcher = Searcher::new(self.leaked.values()).map_err(std::io::Error::other)?;
+        let searcher = Searcher::new(leaked.iter().copied()).map_err(std::io::Error::other)?;
         let holds = |(case, files): &(String, Vec<String>)| -> std::io::Result<Option<Finding>> {
             for (i, file) in files.iter().enumerate() {
                 let artefact = artefact::read(&folder.join(case).join(file))?;
                 for stream in &artefact.streams {
                     if let Some(hit) = searcher.hits(&stream.bytes, stream.numbers).next() {
-                        let origin = self.leaked.values().get(hit.value).map(Value::origin).unwrap_or_default();
+                        let origin = leaked.get(hit.value).map(|v| v.origin()).unwrap_or_default();
                         let text = format!("file {} of {} holds {origin} of another case", i + 1, files.len());
                         return Ok(Some(Finding { case: case.clone(), failure: Failure::host(super::LEAK, text) }));
                     }
@@ -90,8 +95,8 @@ impl Documents {
     }
 
     /// Every value once, with the cases that have it.
-    fn values(&self) -> Vec<(&Value, Vec<&str>)> {
-        let mut all: BTreeMap<(&[u8], Option<u8>), (&Value, Vec<&str>)> = BTreeMap::new();
+    fn values(&self) -> Vec<Held<'_>> {
+        let mut all: BTreeMap<(&[u8], Option<u8>), Held> = BTreeMap::new();
         for (case, withheld) in &self.cases {
             for value in withheld.values() {
                 let key = (value.raw.as_slice(), value.class.map(|c| c as u8));
@@ -102,7 +107,7 @@ impl Documents {
     }
 
     /// Calls `each` with an automaton for some of the values at a time; false if one cannot be built.
-    fn in_parts<T: Send>(&self, each: impl Fn(&[(&Value, Vec<&str>)], &Searcher) -> Vec<T> + Sync) -> Option<Vec<T>> {
+    fn in_parts<T: Send>(&self, each: impl Fn(&[Held], &Searcher) -> Vec<T> + Sync) -> Option<Vec<T>> {
         let values = self.values();
         let parts: Vec<Option<Vec<T>>> = values
             .par_chunks(AT_ONCE)

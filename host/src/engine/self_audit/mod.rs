@@ -50,21 +50,21 @@ pub struct CaseTraces<'a> {
 /// Why a case is not clean.
 pub struct Unclean {
     /// In words, without the value.
-    pub failure: Failure,
+    pub failure: Box<Failure>,
     /// The value that was found; an identity, in memory only.
-    pub value: Withheld,
+    pub value: Box<Withheld>,
 }
 
 impl From<Failure> for Unclean {
     fn from(failure: Failure) -> Unclean {
-        Unclean { failure, value: Withheld::default() }
+        Unclean { failure: Box::new(failure), value: Box::default() }
     }
 }
 
 fn leak(what: &str, withheld: &Withheld, hit: &Hit) -> Unclean {
     let origin = withheld.values().get(hit.value).map(Value::origin).unwrap_or_default();
     let failure = Failure::host(LEAK, format!("{what} holds {origin}, {}", hit.form.words()));
-    Unclean { failure, value: withheld.only(hit.value) }
+    Unclean { failure: Box::new(failure), value: Box::new(withheld.only(hit.value)) }
 }
 
 /// Searches everything that a case is about to leave. Files of nodes in `identifying` are meant to hold identities.

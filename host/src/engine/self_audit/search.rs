@@ -167,10 +167,11 @@ fn stands(pattern: &Pattern, bytes: &[u8], range: &Range<usize>) -> bool {
         }
         Reach::Number => {
             let joins = |b: Option<u8>| match pattern.few_digits {
-                true => b.is_some_and(|b| b".-:/+".contains(&b)),
+                true => b.is_some_and(|b| b".-:/+,".contains(&b)),
                 false => b == Some(b'.'),
             };
-            !(0..2).any(|side| letter(near[side]) || joins(near[side]) && digit(far[side]))
+            let goes_on = |side: usize| if pattern.few_digits { letter(far[side]) } else { digit(far[side]) };
+            !(0..2).any(|side| letter(near[side]) || joins(near[side]) && goes_on(side))
         }
     }
 }
@@ -281,7 +282,7 @@ mod tests {
             assert_eq!(found("101530", Class::Moment, text.as_bytes()), None, "{text}");
         }
         // Few digits are part of more: of a date, a time, a fraction.
-        for text in ["2026-11-21", "4711-12", "12:4711", "-4711.5"] {
+        for text in ["2026-11-21", "4711-12", "12:4711", "-4711.5", "(4711,A001)", "(0008,4711)"] {
             assert_eq!(found("4711", Class::Identifier, text.as_bytes()), None, "{text}");
         }
         assert!(found("4711", Class::Identifier, b"patient 4711, ward").is_some());

@@ -77,6 +77,14 @@ impl Value {
         word || self.reach == Reach::Token || !self.class.is_some_and(Class::direct)
     }
 
+    /// Whether equal texts are made by chance.
+    pub(super) fn short(&self) -> bool {
+        match self.reach {
+            Reach::Number => self.few_digits(),
+            _ => weight(&self.raw, self.text.as_deref()) < ANYWHERE,
+        }
+    }
+
     /// Whether it has so few digits that equal numbers are made by chance.
     pub(super) fn few_digits(&self) -> bool {
         self.raw.iter().filter(|b| b.is_ascii_digit()).count() < ANYWHERE
@@ -252,7 +260,7 @@ fn further(value: &Value) -> Vec<Value> {
     let part = |text: &str, class| Value::new(text.as_bytes().to_vec(), None, Some(class), value.tag);
     match value.class {
         Some(Class::Name) => {
-            let words = text.split(|c: char| matches!(c, '^' | ' ' | '='));
+            let words = text.split(['^', ' ', '=']);
             let words = words.filter(|w| weight(w.as_bytes(), Some(w)) >= ANYWHERE);
             words.map(|w| part(w, Class::Word)).collect()
         }
