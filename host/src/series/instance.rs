@@ -211,7 +211,8 @@ fn native_element(
             let found = value.len();
             return Err(Fault::new("pixel-length", format!("the pixel data have {found} bytes, expected {size}")));
         }
-        Some(size) => value.get(..size).unwrap_or(value),
+        // A byte that makes the length even stays as it is.
+        Some(size) => value.get(..size.next_multiple_of(2)).unwrap_or(value),
         None => value,
     };
     let padding = value.len() % 2;
