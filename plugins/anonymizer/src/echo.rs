@@ -69,7 +69,7 @@ impl Echoes {
             self.parts.extend(runs(&value).map(|(_, word)| word.to_owned()));
             let searched = if vr == VR::PN {
                 // Every group (letters, ideographs, sounds) is a name of its own.
-                value.split('=').fold(false, |any, group| self.note_name(group) || any)
+                value.split('=').map(|group| usize::from(self.note_name(group))).sum::<usize>() > 0
             } else {
                 value.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS && self.note_span(&value)
             };
@@ -99,7 +99,7 @@ impl Echoes {
                     self.note_span(&joined(family, given));
                     self.note_span(&joined(given, family));
                 }
-                given_words.iter().fold(false, |any, given| self.note_words(family_words, given) || any)
+                given_words.iter().map(|given| usize::from(self.note_words(family_words, given))).sum::<usize>() > 0
             }
             // Written without its components: all words must be found.
             [(_, words)] => match words.split_last() {
