@@ -16,7 +16,7 @@ use super::output::{Output, OutputError};
 use super::protocol::{CaseOrder, Completion, PrepareOrder, Private, ScanOrder};
 use super::run_json::{self, RunRecord};
 use super::self_audit::{self, Finding, Texts, Withheld};
-use crate::identity::{Key, MappingFile, MappingRow};
+use crate::identity::{Key, MappingError, MappingFile, MappingRow};
 use crate::pipeline::CaseName;
 use crate::plan::{Plan, Planned, Request, estimate};
 use crate::series::{Repair, ScanReport, SeriesRecord};
@@ -124,7 +124,10 @@ pub fn run(
         Some(path) => {
             output.private().map_err(|e| environment("making OUT/private", &e))?;
             let opened = MappingFile::open(path, &output.folder);
-            Some(opened.map_err(|e| RunError { exit: 2, text: e.to_string() })?)
+            Some(opened.map_err(|e| {
+                let exit = if matches!(e, MappingError::Locked { .. }) { 3 } else { 2 };
+                RunError { exit, text: e.to_string() }
+            })?)
         }
     };
     let journal_path = output.folder.join("journal.jsonl");
@@ -552,7 +555,8 @@ fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
     let manifest = run_json::render(run, ledger, None);
     let journal = std::fs::read(&path).map_err(failed)?;
     let said = self_audit::said::take();
-    let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, folder: &ledger.output.folder };
+    let names = written_names(&ledger.finished_files());
+    let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, names: &names };
     let codes = ledger.known.values().filter_map(|record| match record {
         Record::CaseFailed { failure, .. } => Some(failure.code.clone()),
         _ => None,
@@ -562,7 +566,13 @@ fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
     for finding in &findings {
         ledger.withdraw(finding, run.cases)?;
     }
-    let others = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files()).map_err(failed)?;
+    let swept = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files()).map_err(failed)?;
+    let (others, unread) = swept;
+    if unread > 0 {
+        ledger.watcher.remark(&format!(
+            "{unread} cases could not be searched for identifying values of other cases: files of theirs cannot be read"
+        ));
+    }
     for finding in others {
         ledger.withdraw(&finding, run.cases)?;
         findings.push(finding);
@@ -583,6 +593,16 @@ fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
     let journal = std::fs::read_to_string(&path).map_err(failed)?;
     let clean = ledger.documents.redacted(&journal, true).map_err(failed)?;
     ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
+}
+
+/// Paths below the output folder that cases and the run itself wrote; what else lies there is not Gantry's.
+fn written_names(finished: &[(String, Vec<String>)]) -> Vec<String> {
+    let mut names = vec!["journal.jsonl".to_owned(), "run.json".to_owned()];
+    for (case, files) in finished {
+        names.push(case.clone());
+        names.extend(files.iter().map(|file| format!("{case}/{file}")));
+    }
+    names
 }
 
 /// The supervisor's books: journal, commits, and what became of every case.
@@ -709,11 +729,12 @@ impl<'a> Ledger<'a> {
         self.append(&Record::RunFinished { complete })
     }
 
-    /// Leaves the rows of finished cases in the mapping, and no others.
+    /// Takes the rows of cases that failed or were only started out of the mapping. What other runs know stays.
     fn settle_mapping(&mut self) -> Result<(), RunError> {
         let Some(mapping) = self.mapping.take() else { return Ok(()) };
-        let finished = |case: &str| matches!(self.known.get(case), Some(Record::CaseFinished { .. }));
-        mapping.settle(&finished).map_err(|e| RunError { exit: 3, text: e.to_string() })
+        let drops =
+            |case: &str| matches!(self.known.get(case), Some(Record::CaseFailed { .. } | Record::CaseStarted { .. }));
+        mapping.settle(&drops).map_err(|e| RunError { exit: 3, text: e.to_string() })
     }
 
     fn manifest(&self, text: &str) -> Result<(), RunError> {

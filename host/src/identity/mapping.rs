@@ -3,14 +3,17 @@
 //!
 //! One CSV file, mode 0600, with the header `case,kind,original,replacement,date_offset_days`; `kind` is `patient-id`,
 //! `patient-name` (a patient without an id) or `uid`; the days are empty where dates were not shifted. Rows are appended and
-//! synced when a case is finished; at the end of a run the file is written anew, sorted, with each row once, and without the
-//! rows of cases that are not finished.
+//! synced when a case is finished, and stand in place of the case's older ones; at the end of a run the file is written anew,
+//! sorted, with each row once, and without the rows of cases that came to nothing. Rows of cases that the run knows nothing of
+//! stay: several output folders may share one mapping, one run at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::owned::{self, OwnedError};
 
@@ -41,6 +44,12 @@ pub enum MappingError {
         /// The file.
         path: PathBuf,
     },
+    /// Another run has it open.
+    #[error("{path}: another run is writing to this mapping")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// It holds something else.
     #[error("{path}: line {line} is no row of a mapping; another file was meant, or it was changed by hand")]
     NoMapping {
@@ -62,7 +71,12 @@ pub enum MappingError {
 /// The open mapping.
 pub struct MappingFile {
     path: PathBuf,
+    /// Locked as long as it is open.
     file: File,
+    /// Cases whose rows were appended since.
+    appended: BTreeSet<String>,
+    /// Where what was appended begins.
+    before: usize,
 }
 
 impl MappingFile {
@@ -79,27 +93,32 @@ impl MappingFile {
         if real.starts_with(output) && !real.starts_with(output.join("private")) {
             return Err(MappingError::AmongResults { path: path.to_owned() });
         }
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create_new(true).mode(0o600);
-        let file = match options.open(&real) {
-            Ok(mut file) => {
-                file.write_all(line(HEADER).as_slice()).and_then(|()| file.sync_all()).map_err(io)?;
-                file
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                let bytes = owned::read(&real, "the mapping")?;
-                let sound = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
-                rows(&bytes[..sound], path)?;
-                let mut file = OpenOptions::new().read(true).append(true).open(&real).map_err(io)?;
-                file.set_len(sound as u64).map_err(io)?;
-                if sound == 0 {
-                    file.write_all(line(HEADER).as_slice()).map_err(io)?;
-                }
-                file
-            }
-            Err(e) => return Err(io(e)),
-        };
-        Ok(MappingFile { path: real, file })
+        // Asked before opening: opening a named pipe would wait for a reader.
+        if std::fs::metadata(&real).is_ok_and(|m| !m.is_file()) {
+            return Err(MappingError::File(OwnedError::NotAFile { path: path.to_owned() }));
+        }
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&real).map_err(io)?;
+        let locked = || MappingError::Locked { path: path.to_owned() };
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+            rustix::io::Errno::WOULDBLOCK => locked(),
+            other => io(other.into()),
+        })?;
+        // A run that just ended may have put a new file in its place.
+        let (held, there) = (file.metadata().map_err(io)?, std::fs::metadata(&real).map_err(io)?);
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(locked());
+        }
+        let bytes = owned::read(&real, "the mapping")?;
+        let sound = whole(&bytes);
+        rows(&bytes[..sound], path)?;
+        file.set_len(sound as u64).map_err(io)?;
+        let mut before = sound;
+        if sound == 0 {
+            let header = line(HEADER);
+            file.write_all(&header).and_then(|()| file.sync_all()).map_err(io)?;
+            before = header.len();
+        }
+        Ok(MappingFile { path: real, file, appended: BTreeSet::new(), before })
     }
 
     /// Appends the rows of a finished case, and syncs.
@@ -107,6 +126,7 @@ impl MappingFile {
     /// # Errors
     /// The system's.
     pub fn append(&mut self, case: &str, rows: &[MappingRow]) -> std::io::Result<()> {
+        self.appended.insert(case.to_owned());
         let mut bytes = Vec::new();
         for row in rows {
             let days = row.date_offset_days.map(|d| d.to_string()).unwrap_or_default();
@@ -116,19 +136,21 @@ impl MappingFile {
         self.file.sync_data()
     }
 
-    /// Writes the file anew: each row once, in order, and only those of cases that `finished` knows.
+    /// Writes the file anew: each row once, in order, without those of cases of which `drops` says that they came to nothing
+    /// and without those that a case had before rows of it were appended.
     ///
     /// # Errors
     /// The system's, or [`MappingError::NoMapping`].
-    pub fn settle(self, finished: &dyn Fn(&str) -> bool) -> Result<(), MappingError> {
+    pub fn settle(self, drops: &dyn Fn(&str) -> bool) -> Result<(), MappingError> {
         let io = |source| MappingError::Io { path: self.path.clone(), source };
-        let all = rows(&owned::read(&self.path, "the mapping")?, &self.path)?;
+        let bytes = owned::read(&self.path, "the mapping")?;
+        let all = self.standing(&bytes)?;
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let mut new = tempfile::Builder::new().prefix(".mapping-").tempfile_in(folder).map_err(io)?;
         let mut writer = std::io::BufWriter::new(new.as_file_mut());
         let written = (|| {
             writer.write_all(&line(HEADER))?;
-            for row in all.iter().filter(|row| row.first().is_some_and(|case| finished(case))) {
+            for row in all.iter().filter(|row| !row.first().is_some_and(|case| drops(case))) {
                 writer.write_all(&line(row))?;
             }
             writer.flush()
@@ -139,6 +161,41 @@ impl MappingFile {
         new.persist(&self.path).map_err(|e| io(e.error))?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(io)
     }
+
+    /// The rows that count: of a case with rows in several places the last ones, for a run that was cut off may have left the
+    /// older ones before them.
+    fn standing(&self, bytes: &[u8]) -> Result<BTreeSet<Vec<String>>, MappingError> {
+        let mut cases: BTreeMap<String, (usize, BTreeSet<Vec<String>>)> = BTreeMap::new();
+        let mut last: Option<String> = None;
+        for (at, row) in rows(bytes, &self.path)? {
+            let Some(case) = row.first().cloned() else { continue };
+            let (began, of_case) = cases.entry(case.clone()).or_insert_with(|| (at, BTreeSet::new()));
+            let appended = *began < self.before && at >= self.before && self.appended.contains(&case);
+            if last.as_ref() != Some(&case) || appended {
+                *began = at;
+                of_case.clear();
+            }
+            of_case.insert(row);
+            last = Some(case);
+        }
+        // A case that was appended without a row has none.
+        let empty = |case: &str, began: usize| self.appended.contains(case) && began < self.before;
+        let standing = cases.into_iter().filter(|(case, (began, _))| !empty(case, *began));
+        Ok(standing.flat_map(|(_, (_, rows))| rows).collect())
+    }
+}
+
+/// How many bytes are whole records: a line may end inside quotation marks without ending its record.
+fn whole(bytes: &[u8]) -> usize {
+    let (mut quoted, mut end) = (false, 0);
+    for (i, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' if !quoted => end = i + 1,
+            _ => {}
+        }
+    }
+    end
 }
 
 /// One line of CSV.
@@ -149,20 +206,22 @@ fn line<T: AsRef<[u8]>>(fields: impl IntoIterator<Item = T>) -> Vec<u8> {
     writer.into_inner().unwrap_or_default()
 }
 
-fn rows(bytes: &[u8], path: &Path) -> Result<BTreeSet<Vec<String>>, MappingError> {
+/// Rows and where they begin.
+fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Vec<String>)>, MappingError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-    let mut all = BTreeSet::new();
+    let mut all = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let number = index as u64 + 1;
         let none = |line: u64| MappingError::NoMapping { path: path.to_owned(), line };
         let record = record.map_err(|e| none(e.position().map_or(number, csv::Position::line)))?;
         let at = record.position().map_or(number, csv::Position::line);
+        let byte = record.position().map_or(0, |p| p.byte() as usize);
         let row: Vec<String> = record.iter().map(str::to_owned).collect();
         if index == 0 && row != HEADER || row.len() != HEADER.len() {
             return Err(none(at));
         }
         if index > 0 {
-            all.insert(row);
+            all.push((byte, row));
         }
     }
     Ok(all)
@@ -186,19 +245,49 @@ mod tests {
         let mut mapping = MappingFile::open(&path, &out).unwrap();
         mapping.append("c-2", &[row("uid", "1.2.3", None), row("patient-id", "a,\"b\"", Some(-17))]).unwrap();
         mapping.append("c-1", &[row("patient-id", "4711", Some(-3))]).unwrap();
-        mapping.settle(&|case| case == "c-2").unwrap();
+        let busy = MappingFile::open(&path, &out).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(busy.contains("another run"), "{busy}");
+        mapping.settle(&|case| case == "c-1").unwrap();
         let first = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             first,
             "case,kind,original,replacement,date_offset_days\nc-2,patient-id,\"a,\"\"b\"\"\",for-5,-17\nc-2,uid,1.2.3,for-5,\n"
         );
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-        // A run that was cut off in the middle of a line, and one that goes on.
-        std::fs::write(&path, first.clone() + "c-3,uid,9.9").unwrap();
+        // A run that was cut off in the middle of a record, and one of another folder that goes on.
+        for torn in ["c-3,uid,9.9", "c-3,patient-id,\"9\n9"] {
+            std::fs::write(&path, first.clone() + torn).unwrap();
+            let mapping = MappingFile::open(&path, &out).unwrap();
+            mapping.settle(&|_| false).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn rows_of_a_case_stand_in_place_of_its_older_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, out) = (folder.path().join("map.csv"), folder.path().join("out"));
+        std::fs::create_dir(&out).unwrap();
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count() - 1;
         let mut mapping = MappingFile::open(&path, &out).unwrap();
-        mapping.append("c-2", &[row("uid", "1.2.3", None)]).unwrap();
-        mapping.settle(&|_| true).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        mapping.append("c-1", &[row("patient-id", "4711", Some(-3)), row("uid", "1.2", None)]).unwrap();
+        mapping.append("c-2", &[row("patient-id", "4712", Some(-5))]).unwrap();
+        mapping.settle(&|_| false).unwrap();
+        // The last case of the file, so that its rows stand together; and one that another run's rows follow.
+        for (case, days) in [("c-2", 7), ("c-1", 9)] {
+            let mut mapping = MappingFile::open(&path, &out).unwrap();
+            mapping.append(case, &[row("patient-id", "4711", Some(days))]).unwrap();
+            mapping.settle(&|_| false).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(",9\n") && text.contains(",7\n") && lines(&path) == 2, "{text}");
+        // A run that was cut off before it settled.
+        let mut mapping = MappingFile::open(&path, &out).unwrap();
+        mapping.append("c-1", &[row("patient-id", "4711", Some(11))]).unwrap();
+        drop(mapping);
+        MappingFile::open(&path, &out).unwrap().settle(&|_| false).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(",11\n") && !text.contains(",9\n") && lines(&path) == 2, "{text}");
     }
 
     #[test]

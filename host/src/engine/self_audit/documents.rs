@@ -46,8 +46,8 @@ pub struct Texts<'a> {
     pub manifest: &'a [u8],
     /// What was written to the standard streams.
     pub said: &'a [u8],
-    /// The output folder.
-    pub folder: &'a Path,
+    /// Paths below the output folder that the run's cases and the run itself wrote.
+    pub names: &'a [String],
 }
 
 impl Documents {
@@ -67,31 +67,39 @@ impl Documents {
     }
 
     /// Searches the files of finished cases for the values that were found anywhere: what leaks of one patient may stand in
-    /// the results of others. `finished` are names of cases with the paths of their files.
+    /// the results of others. `finished` are names of cases with the paths of their files. Also how many cases have files that
+    /// cannot be read any more.
     ///
     /// # Errors
-    /// The system's, or in words why they cannot be searched.
-    pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> std::io::Result<Vec<Finding>> {
+    /// In words why they cannot be searched.
+    pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> std::io::Result<(Vec<Finding>, usize)> {
         // What is short may stand in the results of another by chance.
         let leaked: Vec<&Value> = self.leaked.values().iter().filter(|v| !v.short()).collect();
         if leaked.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
         let searcher = Searcher::new(leaked.iter().copied()).map_err(std::io::Error::other)?;
-        let holds = |(case, files): &(String, Vec<String>)| -> std::io::Result<Option<Finding>> {
+        let holds = |(case, files): &(String, Vec<String>)| -> (Option<Finding>, bool) {
+            let mut unread = false;
             for (i, file) in files.iter().enumerate() {
-                let artefact = artefact::read(&folder.join(case).join(file))?;
+                let Ok(artefact) = artefact::read(&folder.join(case).join(file)) else {
+                    unread = true;
+                    continue;
+                };
                 for stream in &artefact.streams {
                     if let Some(hit) = searcher.hits(&stream.bytes, stream.numbers).next() {
                         let origin = leaked.get(hit.value).map(|v| v.origin()).unwrap_or_default();
                         let text = format!("file {} of {} holds {origin} of another case", i + 1, files.len());
-                        return Ok(Some(Finding { case: case.clone(), failure: Failure::host(super::LEAK, text) }));
+                        let failure = Failure::host(super::LEAK, text);
+                        return (Some(Finding { case: case.clone(), failure }), false);
                     }
                 }
             }
-            Ok(None)
+            (None, unread)
         };
-        finished.par_iter().map(holds).filter_map(Result::transpose).collect()
+        let swept: Vec<(Option<Finding>, bool)> = finished.par_iter().map(holds).collect();
+        let unread = swept.iter().filter(|(_, unread)| *unread).count();
+        Ok((swept.into_iter().filter_map(|(finding, _)| finding).collect(), unread))
     }
 
     /// Every value once, with the cases that have it.
@@ -121,7 +129,7 @@ impl Documents {
     /// # Errors
     /// The system's, or in words why they cannot be searched.
     pub fn search(&mut self, texts: &Texts) -> std::io::Result<(Vec<Finding>, Figures)> {
-        let names = names(texts.folder)?;
+        let names = texts.names;
         let strings = |bytes: &[u8]| artefact::json(bytes).unwrap_or_default();
         let (journal, manifest) = (strings(texts.journal), strings(texts.manifest));
         let joined: Vec<u8> = names.iter().flat_map(|n| [n.as_bytes(), b"\0"].concat()).collect();
@@ -218,18 +226,6 @@ fn folder_at<'n>(names: &'n [u8], hit: &Hit) -> Option<&'n str> {
     std::str::from_utf8(name).ok()
 }
 
-/// Every path below the output folder but what the site alone may read and what is still in the making.
-fn names(folder: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    let hidden =
-        |e: &walkdir::DirEntry| e.depth() == 1 && matches!(e.file_name().to_str(), Some("private" | ".staging"));
-    for entry in walkdir::WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|e| !hidden(e)) {
-        let entry = entry?;
-        names.push(entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy().into_owned());
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,25 +244,24 @@ mod tests {
 
     #[test]
     fn a_value_in_a_document_a_name_or_the_log_is_a_finding_of_its_case() {
-        let folder = tempfile::tempdir().unwrap();
         let mut documents = documents("c-1", "Canary471112");
-        let mut search = |journal: &str, manifest: &str, said: &str| {
+        let mut search = |journal: &str, manifest: &str, said: &str, names: &[String]| {
             let (journal, manifest, said) = (journal.as_bytes(), manifest.as_bytes(), said.as_bytes());
-            documents.search(&Texts { journal, manifest, said, folder: folder.path() }).unwrap().0
+            documents.search(&Texts { journal, manifest, said, names }).unwrap().0
         };
-        assert!(search("{}", "{}", "").is_empty());
+        assert!(search("{}", "{}", "", &[]).is_empty());
         for (journal, manifest, said) in [
             ("{\"a\":\"xCanary471112\"}", "{}", ""),
             ("{}", "{\"\\u0043anary471112\": 1}", ""),
             ("{}", "{}", "canary471112!"),
         ] {
-            let found = search(journal, manifest, said);
+            let found = search(journal, manifest, said, &[]);
             assert_eq!(found.len(), 1);
             assert!(found[0].case == "c-1" && found[0].failure.code == "identity-leak");
             assert!(!found[0].failure.text.contains("anary4"));
         }
-        std::fs::create_dir_all(folder.path().join("c-2/Canary471112")).unwrap();
-        let cases: Vec<String> = search("{}", "{}", "").into_iter().map(|f| f.case).collect();
+        let names = ["c-2".to_owned(), "c-2/Canary471112".to_owned()];
+        let cases: Vec<String> = search("{}", "{}", "", &names).into_iter().map(|f| f.case).collect();
         assert_eq!(cases, ["c-1", "c-2"]);
     }
 

@@ -109,7 +109,8 @@ impl Searcher {
                 let there = bytes.get(range.clone())?;
                 let spelt = pattern.exact.as_deref().is_none_or(|exact| exact == there);
                 let long = numbers != Numbers::Long || !(pattern.reach == Reach::Number && pattern.few_digits);
-                let counts = spelt && long && stands(pattern, bytes, &range) && !of_the_host(bytes, &range);
+                let counts =
+                    spelt && long && stands(pattern, bytes, &range) && !of_the_host(pattern.form, bytes, &range);
                 counts.then_some(Hit { value: pattern.value, form: pattern.form, range })
             })
         })
@@ -176,14 +177,24 @@ fn stands(pattern: &Pattern, bytes: &[u8], range: &Range<usize>) -> bool {
     }
 }
 
-/// Whether a match lies inside a token that the host makes: a UID from a hash, or a hash itself.
-fn of_the_host(bytes: &[u8], range: &Range<usize>) -> bool {
+/// Whether a match lies inside a token that the host makes: a UID from a hash, a hash itself, or the name of a file of
+/// instances. Only what is spelt plainly can be there by chance.
+fn of_the_host(form: Form, bytes: &[u8], range: &Range<usize>) -> bool {
     let run = |part: fn(&u8) -> bool| {
         let start = bytes[..range.start].iter().rposition(|b| !part(b)).map_or(0, |i| i + 1);
         let end = bytes[range.end..].iter().position(|b| !part(b)).map_or(bytes.len(), |i| range.end + i);
         start..end
     };
+    if !matches!(form, Form::Utf8 | Form::Raw | Form::Joined) {
+        return false;
+    }
     let inside = &bytes[range.clone()];
+    if inside.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+        let name = run(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        if name != *range && is_file_name(&bytes[name]) {
+            return true;
+        }
+    }
     if inside.iter().all(u8::is_ascii_hexdigit) {
         let hash = run(u8::is_ascii_hexdigit);
         if hash.len() == 64 && hash != *range {
@@ -195,6 +206,20 @@ fn of_the_host(bytes: &[u8], range: &Range<usize>) -> bool {
         return bytes[uid.clone()].starts_with(b"2.25.") && uid.start != range.start;
     }
     false
+}
+
+/// Whether this is a name as `instance-write` gives it: `CT-001-00001.dcm`.
+fn is_file_name(name: &[u8]) -> bool {
+    let Some(stem) = name.strip_suffix(b".dcm") else { return false };
+    let parts: Vec<&[u8]> = stem.split(|&b| b == b'-').collect();
+    let digits = |part: &[u8], least: usize| part.len() >= least && part.iter().all(u8::is_ascii_digit);
+    match parts.as_slice() {
+        [modality, series, instance] => {
+            let kind = (2..=10).contains(&modality.len()) && modality.iter().all(u8::is_ascii_uppercase);
+            kind && digits(series, 3) && digits(instance, 5)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +315,21 @@ mod tests {
         let searcher = Searcher::new(few.values()).expect("an automaton");
         assert_eq!(searcher.hits(b"4711 files", Numbers::Long).count(), 0);
         assert_eq!(searcher.hits(b"4711 files", Numbers::No).count(), 0);
+    }
+
+    #[test]
+    fn names_of_files_that_the_host_makes_are_no_sign_of_a_machine() {
+        for (value, class) in
+            [("CT-001", Class::Text), ("CT-001-0", Class::Identifier), ("001-00012", Class::Identifier)]
+        {
+            assert_eq!(found(value, class, b"\"c-1/CT-001-00012.dcm\""), None, "{value}");
+            for text in ["CT-001-00012", "CT-001-00012.dcm.old", "ct-001-00012.dcm", "CT-1-CT-001-00012.dcm"] {
+                assert!(found(value, Class::Identifier, text.as_bytes()).is_some(), "{value} in {text}");
+            }
+        }
+        // Hexadecimal digits of a text are no hash, however many stand around them.
+        let hash = "0".repeat(20) + &hex::encode("Secretperson") + &"0".repeat(20);
+        assert_eq!(found("Secretperson", Class::Text, hash.as_bytes()), Some(Form::Hex));
     }
 
     #[test]

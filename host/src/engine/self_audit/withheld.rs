@@ -10,7 +10,7 @@ use dicom_core::Tag;
 use super::figures::Figures;
 use super::public::{Public, holds_token, nobody, telling};
 use crate::series::elements::number;
-use crate::series::identifying::{Class, Differences};
+use crate::series::identifying::{Class, Differences, is_birth};
 
 /// Values lighter than this are compared with what left in their place and not searched.
 pub(super) const LEAST: usize = 4;
@@ -102,6 +102,15 @@ pub(super) fn weight(raw: &[u8], text: Option<&str>) -> usize {
     text.map_or(raw.len(), |t| t.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum())
 }
 
+/// Whether a de-identifier may write such a value elsewhere without having taken it over: a moment that is nobody's birth, and
+/// what is short, or one plain word.
+fn by_chance(value: &Value) -> bool {
+    let text = value.text.as_deref().unwrap_or_default();
+    let plain = text.len() < PLAIN && !text.is_empty() && text.chars().all(char::is_alphabetic);
+    let birth = is_birth(Tag((value.tag >> 16) as u16, value.tag as u16));
+    !birth && (value.class == Some(Class::Moment) || plain || weight(&value.raw, Some(text)) < ANYWHERE)
+}
+
 fn is_number(raw: &[u8]) -> bool {
     raw.iter().any(u8::is_ascii_digit) && raw.iter().all(|b| b.is_ascii_digit() || b".+-:/ ".contains(b))
 }
@@ -143,8 +152,10 @@ impl Withheld {
                 || nobody(&text)
                 || value.class == Some(Class::Moment) && public.is_now(&text)
                 || public.says(&value)
-                || value.class == Some(Class::Uid) && root_of(&text, differences)
-                || !direct && (differences.written.contains(&value.raw) || !text.is_empty() && stays(&text));
+                || value.class == Some(Class::Uid)
+                    && (differences.kept.contains(&value.raw) || root_of(&text, differences))
+                || !direct && differences.written.contains(&value.raw) && by_chance(&value)
+                || !direct && !text.is_empty() && stays(&text);
             if weight(&value.raw, value.text.as_deref()) < LEAST {
                 withheld.figures.by_comparison += 1;
             } else if harmless {
@@ -340,6 +351,26 @@ mod tests {
         let differences = gone(&[("Canaryxabcde", Class::Text), ("Canarylabcde", Class::Identifier)]);
         let withheld = Withheld::of(&differences, &BTreeSet::new(), &public("name = \"Canaryxabcde Canarylabcde\""));
         assert_eq!(withheld.values().len(), 2);
+    }
+
+    #[test]
+    fn what_was_copied_elsewhere_is_searched_and_what_was_retained_is_not() {
+        let mut differences = gone(&[
+            ("Canary471112", Class::Text),
+            ("20040119", Class::Moment),
+            ("OTHER", Class::Text),
+            ("1.2.276.0.7230010.3.1", Class::Uid),
+            ("1.2.276.0.7230010.3.2", Class::Uid),
+        ]);
+        let born = Gone { raw: b"19610203".to_vec(), text: None, class: Class::Moment };
+        differences.gone.insert(born, Tag(0x0010, 0x0030));
+        for written in ["Canary471112", "20040119", "OTHER", "19610203", "1.2.276.0.7230010.3.2"] {
+            differences.written.insert(written.as_bytes().to_vec());
+        }
+        differences.kept.insert(b"1.2.276.0.7230010.3.1".to_vec());
+        let mut left = texts(&Withheld::of(&differences, &BTreeSet::new(), &public("")));
+        left.sort();
+        assert_eq!(left, ["1.2.276.0.7230010.3.2", "19610203", "Canary471112"]);
     }
 
     #[test]
