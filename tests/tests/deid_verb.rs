@@ -55,11 +55,12 @@ fn text(object: &DefaultDicomObject, tag: Tag) -> String {
     object.get(tag).and_then(|e| e.to_str().ok()).map(|t| t.trim_end().to_owned()).unwrap_or_default()
 }
 
-/// Name of the last file of the first series.
+/// Name of the first file of the first series.
 fn first_file(bench: &Bench) -> String {
     let mut names = Vec::new();
-    walk(&bench.path("in/phantom/patient-001/POST VUE"), &mut |path| {
-        names.push(format!("POST VUE/{}", path.file_name().unwrap().to_string_lossy()));
+    walk(&bench.path("in"), &mut |path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        names.extend(path.parent().filter(|p| p.ends_with("POST VUE")).map(|_| format!("POST VUE/{name}")));
     });
     names.sort();
     names.remove(0)
@@ -97,6 +98,8 @@ fn without_a_key_nothing_begins() {
 #[test]
 fn an_object_that_must_not_pass_costs_its_study_or_itself_and_the_reason_is_told() {
     let bench = Bench::new();
+    // A folder whose name stands in what the stage may say is no leak.
+    std::fs::rename(bench.path("in/phantom"), bench.path("in/pixels")).unwrap();
     bench.change(&first_file(&bench), |object| {
         object.put(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("YES")));
     });

@@ -380,7 +380,12 @@ impl Ready {
 
     /// What must not leave of a case; of one that failed before its headers were read, what the scan knew.
     fn withheld(&self, case: &CaseOrder, differences: &Differences, failed: bool) -> Withheld {
-        let text = self.order.request.pipeline_text.clone() + &self.plan.graph.canonical_json();
+        let mut text = self.order.request.pipeline_text.clone() + &self.plan.graph.canonical_json();
+        // What a stage's document lets it say is known before any patient is.
+        for message in self.plan.graph.nodes.iter().flat_map(|node| &node.entry.spec.messages) {
+            text.push(' ');
+            text.push_str(message);
+        }
         let public = Public::new(&text, self.order.run_time, jiff::Timestamp::now());
         let names = self_audit::source_names(case.sources.values(), &case.roots);
         match failed && differences.gone.is_empty() {
