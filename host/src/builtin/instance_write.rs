@@ -27,6 +27,9 @@ struct InstanceWrite {
     params: Params,
 }
 
+/// Code and words.
+type Warning = (&'static str, String);
+
 /// The record `gantry.blank-regions/1`: what is to be blanked, by index of the instance.
 #[derive(Default, Deserialize)]
 struct BlankRegions {
@@ -84,7 +87,7 @@ impl InstanceWrite {
         record: &InstanceRecord,
         outgoing: &Outgoing,
         regions: &[[usize; 4]],
-    ) -> std::result::Result<(Vec<u8>, Option<(&'static str, String)>), Fault> {
+    ) -> std::result::Result<(Vec<u8>, Option<Warning>), Fault> {
         let at = |f: Fault| f.at(format_args!("#{}", record.input));
         let bytes = instance::read(record)?;
         let source = Instance::open(bytes.as_slice()).map_err(at)?;
@@ -130,7 +133,7 @@ fn blanked(source: &Instance, regions: &[[usize; 4]]) -> std::result::Result<bla
 }
 
 /// A warning of where the pixels that are written look like text; `None` where they do not.
-fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<(&'static str, String)> {
+fn places(record: &InstanceRecord, blanked: &blank::Blanked) -> Option<Warning> {
     let d = &blanked.description;
     let frames = (0..d.frames).flat_map(|frame| {
         let found = text_like::text_like(&blank::grey(d, &blanked.bytes, frame), d.rows, d.columns);
