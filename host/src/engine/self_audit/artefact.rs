@@ -328,7 +328,7 @@ mod tests {
         let artefact = taken_apart(br#"{"M\u00fcller": ["a\/b", 4711, {"x": "4712"}]}"#);
         assert_eq!(artefact.kind, "JSON");
         let strings = &artefact.streams[1];
-        assert_eq!(strings.bytes, "M\u{fc}ller\0a/b\0x\04712\0".as_bytes());
+        assert_eq!(strings.bytes, "M\u{fc}ller\0a/b\0x\x004712\0".as_bytes());
         assert_eq!((artefact.streams[0].numbers, strings.numbers), (Numbers::No, Numbers::All));
         assert_eq!(taken_apart(b"{not json").kind, "other");
     }

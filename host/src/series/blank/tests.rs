@@ -318,7 +318,7 @@ fn real_files_of_every_syntax_change_only_within_the_rectangles() {
                 assert!(hit, "{}: byte {at}", path.display());
             }
         }
-        assert!(after.bytes.len() - before.len() < 2 && after.bytes.len() % 2 == 0);
+        assert!(after.bytes.len() - before.len() < 2 && after.bytes.len().is_multiple_of(2));
     }
     if gantry_tests::fixture::shared("data/transfer-syntaxes").is_some() {
         println!("{grey} grey, {colour} colour, {bits} of single bits, refused {refused:?}");
