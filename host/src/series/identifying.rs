@@ -245,13 +245,13 @@ fn is_own(path: &[u32], tag: Tag, own: &BTreeSet<u32>) -> bool {
 }
 
 /// The character set of a data set.
-struct Charset(Option<SpecificCharacterSet>);
+struct Charset(Vec<SpecificCharacterSet>);
 
 impl Charset {
     fn of(values: &Values) -> Charset {
         let code = values.get(&(Vec::new(), tags::SPECIFIC_CHARACTER_SET)).map(|(_, v)| *v).unwrap_or_default();
-        let first = code.split(|&b| b == b'\\').map(trimmed).find(|c| !c.is_empty());
-        Charset(first.and_then(|c| std::str::from_utf8(c).ok()).and_then(SpecificCharacterSet::from_code))
+        let codes = code.split(|&b| b == b'\\').map(trimmed).filter(|c| !c.is_empty());
+        Charset(codes.filter_map(|c| SpecificCharacterSet::from_code(std::str::from_utf8(c).ok()?)).collect())
     }
 
     /// In UTF-8, where that differs from the bytes and the character set can tell.
@@ -259,8 +259,10 @@ impl Charset {
         if raw.is_ascii() && !raw.contains(&0x1b) {
             return None;
         }
-        let text = self.0.as_ref()?.decode(raw).ok()?;
-        let text = text.trim().to_owned();
+        // With code extensions a value may be in any of the sets; the one is right that leaves no escape and no gap.
+        let texts = || self.0.iter().filter_map(|set| set.decode(raw).ok());
+        let whole = texts().find(|text| !text.contains(['\u{1b}', '\u{fffd}']));
+        let text = whole.or_else(|| texts().next())?.trim().to_owned();
         (text.as_bytes() != raw && !text.is_empty()).then_some(text)
     }
 }
@@ -341,6 +343,21 @@ mod tests {
     use dicom_core::value::PrimitiveValue;
     use dicom_object::InMemDicomObject;
     use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+
+    #[test]
+    fn a_name_is_read_in_whichever_of_its_sets_it_is_written() {
+        let header = |codes: &str| {
+            let element = DataElement::new(tags::SPECIFIC_CHARACTER_SET, VR::CS, PrimitiveValue::from(codes));
+            InMemDicomObject::from_element_iter([element])
+        };
+        let kanji = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B";
+        for codes in ["\\ISO 2022 IR 87", "ISO 2022 IR 13\\ISO 2022 IR 87"] {
+            let mut bytes = Vec::new();
+            header(codes).write_dataset_with_ts(&mut bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased()).expect("written");
+            let charset = Charset::of(&values(&bytes).expect("readable"));
+            assert_eq!(charset.decoded(kanji).as_deref(), Some("Yamada^Tarou=山田^太郎"), "{codes}");
+        }
+    }
 
     fn data_set(elements: &[(Tag, VR, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
