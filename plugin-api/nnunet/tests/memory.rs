@@ -63,6 +63,7 @@ fn the_memory_told_is_kept() {
         assert_eq!(labels.len(), voxels.len());
         assert!(peak <= told, "held {peak}, told {told}");
         assert!(told < 2 * peak, "a bound that says nothing: {told} for {peak}");
-        assert!(after.saturating_sub(before) < 200 << 20, "memory is kept");
+        // The allocator keeps some for the next time; a stack of logits would be most of what was held.
+        assert!(after.saturating_sub(before) < peak / 4, "memory is kept");
     }
 }
