@@ -102,7 +102,7 @@ impl InstanceWrite {
         let mut text = None;
         if !regions.is_empty() {
             let blanked = blanked(&source, regions).map_err(at)?;
-            text = places(record, &blanked).filter(|_| self.params.detect_text);
+            text = if self.params.detect_text { places(record, &blanked) } else { None };
             pixels = PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated);
             changed.extend(blanked.changed);
             changed.push(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("NO")));
@@ -169,7 +169,8 @@ fn outgoing<'a>(
     Ok(outgoing)
 }
 
-/// A name for each instance, from its series, its modality and its SOP Instance UID: modality, number of its series in the case, number of the instance in its series.
+/// A name for each instance, from its series, its modality and its SOP Instance UID: modality, number of its series in
+/// the case, number of the instance in its series.
 fn names(places: Vec<((String, String), String)>) -> std::result::Result<Vec<String>, Fault> {
     let mut series: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     let mut seen = BTreeSet::new();

@@ -314,6 +314,50 @@ fn lost() -> Fault {
     Fault::new("pixel-length", "the decoded image does not have Rows x Columns samples")
 }
 
+/// The fragments of one frame; `len` tells the bytes of one. Offsets count from the item tag of the first fragment, and
+/// every item has a header of 8 bytes.
+///
+/// # Errors
+/// `frame-boundaries`: nothing says where the frame ends; `no-pixel-data`.
+pub(super) fn fragments_of<'f, T>(
+    fragments: &'f [T],
+    len: impl Fn(&T) -> usize,
+    offsets: &[u32],
+    frames: usize,
+    frame: usize,
+) -> Result<&'f [T], Fault> {
+    let ambiguous = || {
+        let text = format!("{frames} frames lie in {} fragments without a table of offsets", fragments.len());
+        Fault::new("frame-boundaries", text)
+    };
+    let of_frame = if frames == fragments.len() {
+        fragments.get(frame..frame + 1)
+    } else if frames == 1 {
+        fragments.get(..)
+    } else if offsets.len() == frames && fragments.len() > frames {
+        let at = |offset: u32| {
+            let mut from = 0usize;
+            fragments.iter().position(|fragment| {
+                let found = from == offset as usize;
+                from += len(fragment) + 8;
+                found
+            })
+        };
+        let from = offsets.get(frame).copied().and_then(at).ok_or_else(ambiguous)?;
+        let to = match offsets.get(frame + 1) {
+            Some(&offset) => at(offset).ok_or_else(ambiguous)?,
+            None => fragments.len(),
+        };
+        fragments.get(from..to)
+    } else {
+        None
+    };
+    match of_frame.ok_or_else(ambiguous)? {
+        [] => Err(Fault::new("no-pixel-data", format!("frame {frame} has no bytes"))),
+        some => Ok(some),
+    }
+}
+
 /// The bytes of one frame, compressed or not.
 fn frame_bytes<'a>(outline: &'a Outline<'_>, module: &PixelModule, frame: usize) -> Result<Cow<'a, [u8]>, Fault> {
     let slice = |range: std::ops::Range<usize>| outline.data.get(range).ok_or_else(lost);
@@ -323,31 +367,8 @@ fn frame_bytes<'a>(outline: &'a Outline<'_>, module: &PixelModule, frame: usize)
             slice(from..from + module.frame_bytes()).map(Cow::Borrowed)
         }
         PixelSpan::Encapsulated { offsets, fragments } => {
-            let ambiguous = || {
-                Fault::new(
-                    "frame-boundaries",
-                    format!("{} frames lie in {} fragments without a table of offsets", module.frames, fragments.len()),
-                )
-            };
-            let of_frame = if module.frames == fragments.len() {
-                fragments.get(frame..frame + 1)
-            } else if module.frames == 1 {
-                fragments.get(..)
-            } else if offsets.len() == module.frames && fragments.len() > module.frames {
-                // Offsets count from the item tag of the first fragment.
-                let base = fragments.first().map_or(0, |f| f.start - 8);
-                let at = |offset: u32| fragments.iter().position(|f| f.start - 8 - base == offset as usize);
-                let from = offsets.get(frame).copied().and_then(at).ok_or_else(ambiguous)?;
-                let to = match offsets.get(frame + 1) {
-                    Some(&offset) => at(offset).ok_or_else(ambiguous)?,
-                    None => fragments.len(),
-                };
-                fragments.get(from..to)
-            } else {
-                None
-            };
-            match of_frame.ok_or_else(ambiguous)? {
-                [] => Err(Fault::new("no-pixel-data", format!("frame {frame} has no bytes"))),
+            let of_frame = fragments_of(fragments, std::ops::Range::len, offsets, module.frames, frame)?;
+            match of_frame {
                 [one] => slice(one.clone()).map(Cow::Borrowed),
                 several => {
                     let parts: Result<Vec<&[u8]>, Fault> = several.iter().map(|r| slice(r.clone())).collect();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use dicom_dictionary_std::uids;
 
-use super::super::pixel::{Codec, FREE_PIXELS, MAX_PIXELS_PER_BYTE, codec, extend};
+use super::super::pixel::{Codec, FREE_PIXELS, MAX_PIXELS_PER_BYTE, codec, extend, fragments_of};
 use super::super::record::Fault;
 use super::super::{inflate, jpeg, jpeg_colour, jpeg_ls, jpeg2000, rle};
 use super::{BlankDescription, Photometric, Pixels, darkest};
@@ -197,35 +197,7 @@ fn frame_bytes<'a>(
     offsets: &[u32],
     frame: usize,
 ) -> Result<Cow<'a, [u8]>, Fault> {
-    let ambiguous = || {
-        let text = format!("{frames} frames lie in {} fragments without a table of offsets", fragments.len());
-        Fault::new("frame-boundaries", text)
-    };
-    let of_frame = if frames == fragments.len() {
-        fragments.get(frame..frame + 1)
-    } else if frames == 1 {
-        fragments.get(..)
-    } else if offsets.len() == frames && fragments.len() > frames {
-        // Offsets count from the item tag of the first fragment; every item has a header of 8 bytes.
-        let at = |offset: u32| {
-            let mut from = 0usize;
-            fragments.iter().position(|fragment| {
-                let found = from == offset as usize;
-                from += fragment.len() + 8;
-                found
-            })
-        };
-        let from = offsets.get(frame).copied().and_then(at).ok_or_else(ambiguous)?;
-        let to = match offsets.get(frame + 1) {
-            Some(&offset) => at(offset).ok_or_else(ambiguous)?,
-            None => fragments.len(),
-        };
-        fragments.get(from..to)
-    } else {
-        None
-    };
-    match of_frame.ok_or_else(ambiguous)? {
-        [] => Err(Fault::new("no-pixel-data", format!("frame {frame} has no bytes"))),
+    match fragments_of(fragments, |fragment| fragment.len(), offsets, frames, frame)? {
         [one] => Ok(Cow::Borrowed(*one)),
         several => Ok(Cow::Owned(several.concat())),
     }

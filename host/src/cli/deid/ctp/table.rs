@@ -40,16 +40,20 @@ impl Table {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(csv: &str) -> Result<Self, String> {
-        let mut lines = csv.lines().filter(|line| !line.trim().is_empty());
-        let head = fields(lines.next().ok_or("the table is empty")?);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv.as_bytes());
+        let wrong = |e: csv::Error| format!("the table is no CSV: {e}");
+        let head = reader.headers().map_err(wrong)?.clone();
+        if head.is_empty() {
+            return Err("the table is empty".to_owned());
+        }
         let column = |name: &str| head.iter().position(|h| h == name).ok_or(format!("the table has no column {name}"));
         let (tag, basic) = (column("tag")?, column("basic_profile")?);
         let options: Vec<(usize, &'static str)> =
             OPTIONS.iter().map(|&(name, option)| Ok((column(name)?, option))).collect::<Result<_, String>>()?;
         let mut rows = BTreeMap::new();
-        for line in lines {
-            let fields = fields(line);
-            let field = |at: usize| fields.get(at).map(|f| f.trim()).unwrap_or_default();
+        for row in reader.records() {
+            let row = row.map_err(wrong)?;
+            let field = |at: usize| row.get(at).unwrap_or_default();
             let Ok(tag) = field(tag).parse::<Tag>() else { continue };
             let options = options.iter().filter(|(at, _)| !field(*at).is_empty()).map(|&(_, option)| option).collect();
             rows.insert(tag, Row { basic: field(basic).to_owned(), options });
@@ -66,19 +70,4 @@ impl Table {
     pub(super) fn has(&self, tag: Tag, option: &str) -> bool {
         self.row(tag).is_some_and(|row| row.options.contains(&option))
     }
-}
-
-/// Fields of one line; quoted ones may hold commas.
-fn fields(line: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    let (mut field, mut quoted) = (String::new(), false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => out.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    out.push(field);
-    out
 }
