@@ -15,6 +15,7 @@ mod failure;
 mod hand;
 mod journal;
 mod kernels;
+mod ledger;
 mod node;
 mod opening;
 mod output;

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use super::cases::Case;
 use super::failure::Outcome;
 use super::journal::Record;
+use super::ledger::Ledger;
 use super::self_audit::Figures;
-use super::supervisor::{Ledger, RunOptions};
+use super::supervisor::RunOptions;
 use crate::plan::{Cuda, Planned, Request};
 use crate::registry::Origin;
 

@@ -1,0 +1,276 @@
+//! [`Ledger`]: the supervisor's books: the journal, commits, what became of every case, and how the books of a run that takes
+//! identity away are ended.
+
+use std::collections::BTreeMap;
+
+use super::cases::Case;
+use super::failure::{Failure, Outcome};
+use super::journal::{Journal, Record};
+use super::node::Warning;
+use super::output::Output;
+use super::protocol::{Completion, Private};
+use super::run_json::{self, RunRecord};
+use super::self_audit::{self, Finding, Texts};
+use super::supervisor::{RunError, Summary, Watcher, environment};
+use crate::identity::{MappingFile, MappingRow};
+
+/// The supervisor's books: journal, commits, and what became of every case.
+pub struct Ledger<'a> {
+    output: &'a Output,
+    journal: Journal,
+    watcher: &'a dyn Watcher,
+    /// Last word on every case of this folder, by name.
+    pub known: BTreeMap<String, Record>,
+    /// Counts.
+    pub summary: Summary,
+    /// Values that must stand in none of the run's documents; in memory only.
+    pub documents: self_audit::Documents,
+    /// What stands for whom, where it was asked for.
+    pub mapping: Option<MappingFile>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Books that begin with what an earlier run in this folder wrote.
+    pub fn new(output: &'a Output, journal: Journal, history: Vec<Record>, watcher: &'a dyn Watcher) -> Ledger<'a> {
+        let mut known = BTreeMap::new();
+        for record in history {
+            match &record {
+                Record::CaseFinished { case, .. }
+                | Record::CaseFailed { case, .. }
+                | Record::CaseStarted { case, .. } => {
+                    known.insert(case.clone(), record);
+                }
+                Record::RunStarted { .. } | Record::RunFinished { .. } => {}
+            }
+        }
+        let documents = self_audit::Documents::default();
+        Ledger { output, journal, watcher, known, summary: Summary::default(), documents, mapping: None }
+    }
+
+    fn append(&mut self, record: &Record) -> Result<(), RunError> {
+        self.journal.append(record).map_err(|e| environment("writing the journal", &e))
+    }
+
+    /// Indices of the cases that must be run; says why a known one is not skipped.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn skip_finished(&mut self, cases: &[Case]) -> Result<Vec<usize>, RunError> {
+        let mut todo = Vec::new();
+        for (i, case) in cases.iter().enumerate() {
+            let why = match self.known.get(&case.name) {
+                None => None,
+                Some(Record::CaseFinished { digest, completion, .. }) if *digest == case.digest => {
+                    let there = |f: &super::sink::OutputFile| {
+                        let path = self.output.folder.join(&case.name).join(&f.path);
+                        path.metadata().is_ok_and(|m| m.len() == f.bytes)
+                    };
+                    if completion.outputs.iter().all(there) {
+                        self.summary.kept += 1;
+                        continue;
+                    }
+                    Some("its results are no longer complete")
+                }
+                Some(Record::CaseFinished { .. }) => Some("the pipeline, plugins, weights or inputs changed"),
+                Some(Record::CaseFailed { .. }) => Some("it failed before"),
+                Some(_) => Some("it was interrupted before"),
+            };
+            if let Some(why) = why {
+                self.watcher.remark(&format!("{}: run again, {why}", case.name));
+            }
+            todo.push(i);
+        }
+        if self.summary.kept > 0 {
+            self.watcher.remark(&format!("{} cases are done and unchanged", self.summary.kept));
+        }
+        Ok(todo)
+    }
+
+    /// A case is handed to a worker.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn started(&mut self, case: &Case) -> Result<(), RunError> {
+        self.append(&Record::CaseStarted { case: case.name.clone(), digest: case.digest.clone() })
+    }
+
+    /// A case is complete: it comes into place and into the journal.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn finished(&mut self, case: &Case, completion: Completion, private: Private) -> Result<(), RunError> {
+        self.output.commit(&case.name).map_err(|e| environment("moving a finished case into place", &e))?;
+        if let Some(mapping) = &mut self.mapping {
+            let row = |(kind, original, replacement, date_offset_days)| MappingRow {
+                kind,
+                original,
+                replacement,
+                date_offset_days,
+            };
+            // Before the journal: a case that counts as finished has its rows.
+            let rows: Vec<MappingRow> = private.mapping.into_iter().map(row).collect();
+            mapping.append(&case.name, &rows).map_err(|e| environment("writing the mapping", &e))?;
+        }
+        let (expected, measured) = &mut self.summary.peak_bytes;
+        *expected = completion.expected_peak_bytes.max(*expected);
+        *measured = completion.peak_rss_bytes.max(*measured);
+        let record = Record::CaseFinished {
+            case: case.name.clone(),
+            digest: case.digest.clone(),
+            inputs: case.inputs.clone(),
+            completion: Box::new(completion),
+        };
+        self.append(&record)?;
+        self.known.insert(case.name.clone(), record);
+        self.summary.done += 1;
+        self.watcher.case(&case.name, None);
+        Ok(())
+    }
+
+    /// A case failed: what it left is removed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn failed(&mut self, case: &Case, failure: Failure, warnings: Vec<Warning>) -> Result<(), RunError> {
+        self.output.discard(&case.name).map_err(|e| environment("removing a failed case", &e))?;
+        match failure.outcome {
+            Outcome::Quarantined => self.summary.quarantined += 1,
+            _ => self.summary.failed += 1,
+        }
+        self.watcher.case(&case.name, Some(&failure));
+        let record = Record::CaseFailed {
+            case: case.name.clone(),
+            digest: case.digest.clone(),
+            inputs: case.inputs.clone(),
+            failure,
+            warnings,
+        };
+        self.append(&record)?;
+        self.known.insert(case.name.clone(), record);
+        Ok(())
+    }
+
+    /// The run ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn close(&mut self, complete: bool) -> Result<(), RunError> {
+        self.append(&Record::RunFinished { complete })
+    }
+
+    /// Takes the rows of cases that failed or were only started out of the mapping. What other runs know stays.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn settle_mapping(&mut self) -> Result<(), RunError> {
+        let Some(mapping) = self.mapping.take() else { return Ok(()) };
+        let drops =
+            |case: &str| matches!(self.known.get(case), Some(Record::CaseFailed { .. } | Record::CaseStarted { .. }));
+        mapping.settle(&drops).map_err(|e| RunError { exit: 3, text: e.to_string() })
+    }
+
+    /// Writes run.json.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn manifest(&self, text: &str) -> Result<(), RunError> {
+        self.output.write("run.json", text.as_bytes()).map_err(|e| environment("writing run.json", &e))
+    }
+
+    /// Cases that are finished, with the paths of their files.
+    fn finished_files(&self) -> Vec<(String, Vec<String>)> {
+        let finished = self.known.values().filter_map(|record| match record {
+            Record::CaseFinished { case, completion, .. } => {
+                Some((case.clone(), completion.outputs.iter().map(|f| f.path.clone()).collect()))
+            }
+            _ => None,
+        });
+        finished.collect()
+    }
+
+    /// A case that was finished is not: something of its patient stands where it must not.
+    fn withdraw(&mut self, finding: &Finding, cases: &[Case]) -> Result<(), RunError> {
+        let finished = match self.known.get(&finding.case) {
+            Some(Record::CaseFinished { digest, inputs, .. }) => (digest.clone(), inputs.clone()),
+            Some(Record::CaseFailed { .. } | Record::CaseStarted { .. }) => return Ok(()),
+            // A folder that is no case of Gantry's is nobody's result.
+            _ => return Ok(()),
+        };
+        self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e))?;
+        if cases.iter().any(|c| c.name == finding.case) {
+            match self.summary.done {
+                0 => self.summary.kept = self.summary.kept.saturating_sub(1),
+                _ => self.summary.done -= 1,
+            }
+        }
+        self.summary.failed += 1;
+        self.watcher.case(&finding.case, Some(&finding.failure));
+        let (case, failure) = (finding.case.clone(), finding.failure.clone());
+        let (digest, inputs) = finished;
+        let record = Record::CaseFailed { case: case.clone(), digest, inputs, failure, warnings: Vec::new() };
+        self.append(&record)?;
+        self.known.insert(case, record);
+        Ok(())
+    }
+}
+
+/// Ends the books of a run that takes identity away: the run's documents are searched for what the cases were to lose, cases
+/// of which something is found are withdrawn, and the documents are written without it.
+///
+/// # Errors
+/// The system's.
+pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunError> {
+    let failed = |e: std::io::Error| environment("the self-audit of the run's documents", &e);
+    let path = ledger.output.folder.join("journal.jsonl");
+    let manifest = run_json::render(run, ledger, None);
+    let journal = std::fs::read(&path).map_err(failed)?;
+    let said = self_audit::said::take();
+    let names = written_names(&ledger.finished_files());
+    let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, names: &names };
+    let codes = ledger.known.values().filter_map(|record| match record {
+        Record::CaseFailed { failure, .. } => Some(failure.code.clone()),
+        _ => None,
+    });
+    ledger.documents.forget_names(&codes.collect());
+    let (mut findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
+    for finding in &findings {
+        ledger.withdraw(finding, run.cases)?;
+    }
+    let swept = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files()).map_err(failed)?;
+    let (others, unread) = swept;
+    if unread > 0 {
+        ledger.watcher.remark(&format!(
+            "{unread} cases could not be searched for identifying values of other cases: files of theirs cannot be read"
+        ));
+    }
+    for finding in others {
+        ledger.withdraw(&finding, run.cases)?;
+        findings.push(finding);
+    }
+    if !findings.is_empty() {
+        ledger.summary.leaks = findings.len();
+        ledger.watcher.remark(&format!(
+            "identifying values were found in the run's own documents or words, of {} cases (identity-leak)",
+            findings.len()
+        ));
+    }
+    ledger.close(run.complete)?;
+    let manifest = run_json::render(run, ledger, Some(&figures));
+    if findings.is_empty() {
+        return ledger.manifest(&manifest);
+    }
+    ledger.manifest(&ledger.documents.redacted(&manifest, false).map_err(failed)?)?;
+    let journal = std::fs::read_to_string(&path).map_err(failed)?;
+    let clean = ledger.documents.redacted(&journal, true).map_err(failed)?;
+    ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
+}
+
+/// Paths below the output folder that cases and the run itself wrote; what else lies there is not Gantry's.
+fn written_names(finished: &[(String, Vec<String>)]) -> Vec<String> {
+    let mut names = vec!["journal.jsonl".to_owned(), "run.json".to_owned()];
+    for (case, files) in finished {
+        names.push(case.clone());
+        names.extend(files.iter().map(|file| format!("{case}/{file}")));
+    }
+    names
+}
