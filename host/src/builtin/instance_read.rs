@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::services::{Source, ask, refuse};
-use crate::series::instance::{self, Instance};
+use crate::series::instance_file::InstanceFile;
 use crate::series::{Fault, InstanceRecord};
 
 /// Data sets in memory at once before they are handed on.
@@ -41,9 +41,8 @@ impl CaseStage for InstanceRead {
 
 /// The data set of one instance.
 fn data_set(record: &InstanceRecord) -> std::result::Result<Vec<u8>, Fault> {
-    let bytes = instance::read(record)?;
-    let instance = Instance::open(bytes.as_slice()).map_err(|f| f.at(format_args!("#{}", record.input)))?;
-    Ok(instance.data_set().map_err(|f| f.at(format_args!("#{}", record.input)))?.into_owned())
+    let data_set = || Ok(InstanceFile::open(record)?.instance()?.data_set()?.into_owned());
+    data_set().map_err(|f: Fault| f.at(format_args!("#{}", record.input)))
 }
 
 gantry_plugin::stage!("instance-read", case, InstanceRead);

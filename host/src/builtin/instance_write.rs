@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::tags;
+use dicom_object::mem::InMemElement;
 use gantry_plugin::{Call, CaseStage, Error, Inputs, Outputs, Result};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use super::services::{Source, ask, refuse};
 use crate::series::blank::{self, BlankDescription, Pixels, Rectangle};
 use crate::series::guard::PixelSpan;
 use crate::series::instance::{self, Instance, Outgoing, PixelGroup};
+use crate::series::instance_file::InstanceFile;
 use crate::series::{Fault, InstanceRecord, marks, text_like};
 
 /// Places that are named in a warning.
@@ -70,58 +72,79 @@ impl CaseStage for InstanceWrite {
             call.go_on()?;
             let regions = blank.instances.get(&i).map(Vec::as_slice).unwrap_or_default();
             let outgoing = outgoing(&records[i], mapped.get(i), data_sets[i]).map_err(refuse)?;
-            let (bytes, text) = self.file(&records[i], &outgoing, regions).map_err(refuse)?;
+            let written = self.file(&records[i], &outgoing, regions);
+            let (head, pixels, text) = written.map_err(|f| refuse(f.at(format_args!("#{}", records[i].input))))?;
             if let Some((code, text)) = text {
                 call.warn(code, &text);
             }
-            call.emit("file", name, &bytes)
+            call.emit("file", name, &head)?;
+            // The same name again appends.
+            if pixels.bytes.is_empty() { Ok(()) } else { call.emit("file", name, &pixels.bytes) }
         });
         written.collect::<Result<()>>()
     }
 }
 
 impl InstanceWrite {
-    /// The file of one instance, and a warning where its pixels look like text or cannot be looked at.
+    /// The file of one instance up to its pixels, the pixels, and a warning where they look like text or cannot be looked at.
     fn file(
         &self,
         record: &InstanceRecord,
         outgoing: &Outgoing,
         regions: &[[usize; 4]],
-    ) -> std::result::Result<(Vec<u8>, Option<Warning>), Fault> {
-        let at = |f: Fault| f.at(format_args!("#{}", record.input));
-        let bytes = instance::read(record)?;
-        let source = Instance::open(bytes.as_slice()).map_err(at)?;
-        let mut changed = match marks::possible(&source.data_set().map_err(at)?) {
-            true => marks::lost(&source.header().map_err(at)?, &outgoing.header),
-            false => Vec::new(),
-        };
+    ) -> std::result::Result<(Vec<u8>, PixelGroup<'static>, Option<Warning>), Fault> {
+        let file = InstanceFile::open(record)?;
         // What the data set that is written says of its pixels decides how many bytes are pixels.
         let described = BlankDescription::of(&outgoing.header).and_then(|d| d.size());
-        let mut pixels = source.pixel_group(described.ok()).map_err(at)?;
+        if regions.is_empty()
+            && !self.params.detect_text
+            && let Some(pixels) = file.unread_pixels(described.as_ref().ok().copied())?
+        {
+            let changed = lost_marks(&file.instance()?, outgoing)?;
+            return Ok((head(outgoing, changed, &pixels)?, pixels, None));
+        }
+        let bytes = file.whole()?;
+        let source = Instance::open(bytes.as_slice())?;
+        let mut changed = lost_marks(&source, outgoing)?;
         let shown = !matches!(source.outline().pixels, PixelSpan::Absent | PixelSpan::Float);
         let mut text = None;
-        if !regions.is_empty() {
-            let blanked = blanked(&source, regions).map_err(at)?;
+        let pixels = if !regions.is_empty() {
+            let blanked = blanked(&source, regions)?;
             text = if self.params.detect_text { places(record, &blanked) } else { None };
-            pixels = PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated);
             changed.extend(blanked.changed);
             changed.push(DataElement::new(tags::BURNED_IN_ANNOTATION, VR::CS, PrimitiveValue::from("NO")));
-        } else if self.params.detect_text && shown {
-            text = match blanked(&source, &[]) {
-                Ok(seen) => places(record, &seen),
-                Err(fault) => {
-                    let text = format!("#{}: the pixels could not be looked at: {fault}", record.input);
-                    Some(("text-not-looked-for", text))
-                }
-            };
-        }
-        if changed.is_empty() {
-            return Ok((outgoing.file(&pixels).map_err(at)?, text));
-        }
-        let data_set = instance::with_elements(outgoing.data_set, changed).map_err(at)?;
-        let file = Outgoing::read(&data_set).and_then(|outgoing| outgoing.file(&pixels)).map_err(at)?;
-        Ok((file, text))
+            PixelGroup::native(&blanked.bytes, blanked.description.bits_allocated)
+        } else {
+            if self.params.detect_text && shown {
+                text = match blanked(&source, &[]) {
+                    Ok(seen) => places(record, &seen),
+                    Err(fault) => {
+                        let text = format!("#{}: the pixels could not be looked at: {fault}", record.input);
+                        Some(("text-not-looked-for", text))
+                    }
+                };
+            }
+            source.pixel_group(described.ok())?
+        };
+        Ok((head(outgoing, changed, &pixels)?, pixels.into_owned(), text))
     }
+}
+
+/// Elements that put back the marks of a synthetic image that the data set to write has lost.
+fn lost_marks(source: &Instance, outgoing: &Outgoing) -> std::result::Result<Vec<InMemElement>, Fault> {
+    Ok(match marks::possible(&source.data_set()?) {
+        true => marks::lost(&source.header()?, &outgoing.header),
+        false => Vec::new(),
+    })
+}
+
+/// The file up to its pixels, with some elements in place of its own.
+fn head(outgoing: &Outgoing, changed: Vec<InMemElement>, pixels: &PixelGroup) -> std::result::Result<Vec<u8>, Fault> {
+    if changed.is_empty() {
+        return outgoing.head(&pixels.transfer_syntax);
+    }
+    let data_set = instance::with_elements(outgoing.data_set, changed)?;
+    Outgoing::read(&data_set)?.head(&pixels.transfer_syntax)
 }
 
 /// The pixels of an instance, decoded, with regions blanked.

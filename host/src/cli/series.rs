@@ -270,7 +270,7 @@ mod tests {
         let instance = InstanceRecord {
             path: format!("/in/{SECRET}/1").into(),
             input: 3,
-            sha256: String::new(),
+            digest: String::new(),
             stamp: None,
             sop_instance: "2.25.1".to_owned(),
             number: Some(1),

@@ -123,25 +123,28 @@ struct Produced {
 
 impl<'a> CaseRun<'a> {
     /// A case whose files go to `staging`.
+    ///
+    /// # Errors
+    /// An error of the environment.
     pub fn new(
         plan: &'a Plan,
         live: &'a [LiveNode],
         context: &'a CaseContext<'a>,
         pool: &'a rayon::ThreadPool,
         staging: &Path,
-    ) -> CaseRun<'a> {
+    ) -> Result<CaseRun<'a>, Failure> {
         let count = plan.graph.nodes.len();
-        CaseRun {
+        Ok(CaseRun {
             plan,
             live,
             context,
             pool,
-            files: Arc::new(SinkFiles::new(staging)),
+            files: Arc::new(SinkFiles::new(staging)?),
             edges: vec![Vec::new(); count],
             open: Vec::new(),
             figures: Mutex::new(vec![NodeFigures::default(); count]),
             expected_bytes: 0,
-        }
+        })
     }
 
     /// Runs every segment.

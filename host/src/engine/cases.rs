@@ -210,7 +210,7 @@ fn digest(plan: &Plan, sources: Option<&BTreeMap<String, SeriesRecord>>, roots: 
     for (node, series) in sources.into_iter().flatten() {
         hash.update(format!("\nsource {node}"));
         for instance in &series.instances {
-            hash.update(format!("\n{} {:?}", instance.sha256, instance.frame));
+            hash.update(format!("\n{} {:?}", instance.digest, instance.frame));
         }
     }
     for node in &plan.graph.nodes {

@@ -157,28 +157,17 @@ impl Hand {
         }
     }
 
-    /// A case worker with every plugin open and every stage prepared. `copies` holds its private plugin folder.
+    /// Starts a case worker, which goes on to open every plugin and prepare every stage. `copies` holds its private plugin
+    /// folder.
     ///
     /// # Errors
     /// As [`HandError`].
-    pub fn prepare(
-        order: &PrepareOrder,
-        copies: TempDir,
-        stall: Duration,
-        interrupt: &Arc<Mutex<Option<i32>>>,
-    ) -> Result<Hand, HandError> {
+    pub fn prepare(order: &PrepareOrder, copies: TempDir) -> Result<Preparing, HandError> {
         let pulse = File::options().read(true).write(true).create(true).truncate(true).open(&order.pulse);
         let pulse = pulse.map_err(HandError::Start)?;
         let mut hand = Hand::start("case", Some(pulse), Some(copies), order.request.arithmetic.cuda.as_ref())?;
         hand.say(&Order::Prepare(Box::new(order.clone())))?;
-        match hand.hear(stall, interrupt)? {
-            Reply::Ready { nodes, .. } => {
-                hand.nodes = nodes;
-                Ok(hand)
-            }
-            Reply::Refused { failure, exit } => Err(HandError::Refused(failure, exit)),
-            _ => Err(HandError::Died("it gave a reply that was not asked for".into())),
-        }
+        Ok(Preparing(hand))
     }
 
     /// One case.
@@ -248,6 +237,27 @@ impl Hand {
         // Both fail only if the worker is gone already, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A case worker that is not ready yet; killed when dropped.
+pub struct Preparing(Hand);
+
+impl Preparing {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// As [`HandError`].
+    pub fn ready(self, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<Hand, HandError> {
+        let Preparing(mut hand) = self;
+        match hand.hear(stall, interrupt)? {
+            Reply::Ready { nodes, .. } => {
+                hand.nodes = nodes;
+                Ok(hand)
+            }
+            Reply::Refused { failure, exit } => Err(HandError::Refused(failure, exit)),
+            _ => Err(HandError::Died("it gave a reply that was not asked for".into())),
+        }
     }
 }
 

@@ -1,11 +1,14 @@
-//! Files that sinks emit: written into the case's staging folder under safe names, hashed, and synced before commit.
+//! Files that sinks emit: written into the case's staging folder under safe names, hashed, and on disk before the case is
+//! committed. The disk works while what was written is audited.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
+use rustix::fs::Advice;
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
@@ -21,17 +24,27 @@ pub struct OutputFile {
     pub bytes: u64,
 }
 
+/// Pieces of this many bytes go to disk while more are computed.
+const LARGE: usize = 64 << 10;
+
 /// The files of one case so far. Calls that work at the same time write different files at once.
 pub struct SinkFiles {
     staging: PathBuf,
+    /// `staging`, opened.
+    folder: File,
     /// Hash and bytes of each file so far; `None` while a call writes into it.
     hashes: Mutex<BTreeMap<String, Option<(Sha256, u64)>>>,
 }
 
 impl SinkFiles {
     /// Files below `staging`, the case's own folder.
-    pub fn new(staging: &Path) -> SinkFiles {
-        SinkFiles { staging: staging.to_owned(), hashes: Mutex::default() }
+    ///
+    /// # Errors
+    /// An error of the environment.
+    pub fn new(staging: &Path) -> Result<SinkFiles, Failure> {
+        // Opened before anything is written: the system tells what could not be written since then (Linux 5.8).
+        let folder = File::open(staging).map_err(|e| Failure::environment("opening the staging folder", &e))?;
+        Ok(SinkFiles { staging: staging.to_owned(), folder, hashes: Mutex::default() })
     }
 
     /// Writes bytes to `<node>/<name>`; the same name again appends.
@@ -55,33 +68,58 @@ impl SinkFiles {
             0 => open.write(true).create(true).truncate(true),
             _ => open.append(true),
         };
-        let written = open.open(folder.join(name)).and_then(|mut file| file.write_all(bytes));
-        written.map_err(|e| Failure::environment("writing a result", &e))?;
+        let file = open.open(folder.join(name)).and_then(|mut file| file.write_all(bytes).map(|()| file));
+        let file = file.map_err(|e| Failure::environment("writing a result", &e))?;
+        if bytes.len() >= LARGE {
+            // Linux begins to write what is not needed soon; where it does not, the sync at the end has more to do.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
         hash.update(bytes);
         self.hashes().insert(key, Some((hash, len + bytes.len() as u64)));
         Ok(())
     }
 
-    fn hashes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<(Sha256, u64)>>> {
+    fn hashes(&self) -> MutexGuard<'_, BTreeMap<String, Option<(Sha256, u64)>>> {
         self.hashes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Syncs every file and folder to disk (Linux 5.8 and later report what could not be written) and lists them.
+    /// Lists the files, and has all of them written to disk: they are there once [`Syncing::wait`] returns.
     ///
     /// # Errors
     /// An error of the environment.
-    pub fn sync(&self) -> Result<Vec<OutputFile>, Failure> {
-        let wrong = |e: std::io::Error| Failure::environment("syncing results to disk", &e);
+    pub fn finish(&self) -> Result<(Vec<OutputFile>, Syncing), Failure> {
+        let syncing = Syncing::begin(&self.folder)?;
         let hashes = std::mem::take(&mut *self.hashes());
         let mut list = Vec::with_capacity(hashes.len());
         for (path, known) in hashes {
             let (hash, bytes) = known.unwrap_or_default();
             list.push(OutputFile { path, sha256: hex::encode(hash.finalize()), bytes });
         }
-        // One call for the file system: a study has thousands of files, and each would wait for the disk by itself.
-        let folder = std::fs::File::open(&self.staging).map_err(wrong)?;
-        rustix::fs::syncfs(&folder).map_err(|e| wrong(e.into()))?;
-        Ok(list)
+        Ok((list, syncing))
+    }
+}
+
+/// The disk at work.
+pub struct Syncing {
+    thread: JoinHandle<std::io::Result<()>>,
+}
+
+impl Syncing {
+    /// One call for the whole file system: a study has thousands of files, and each would wait for the disk by itself.
+    fn begin(folder: &File) -> Result<Syncing, Failure> {
+        let folder = folder.try_clone().map_err(|e| Failure::environment("opening the staging folder", &e))?;
+        let sync = move || rustix::fs::syncfs(&folder).map_err(std::io::Error::from);
+        let thread = std::thread::Builder::new().name("sync".into()).spawn(sync);
+        Ok(Syncing { thread: thread.map_err(|e| Failure::environment("starting a thread", &e))? })
+    }
+
+    /// Waits until everything is on disk that was written before.
+    ///
+    /// # Errors
+    /// An error of the environment.
+    pub fn wait(self) -> Result<(), Failure> {
+        let ended = self.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")));
+        ended.map_err(|e| Failure::environment("syncing results to disk", &e))
     }
 }
 
@@ -99,13 +137,14 @@ mod tests {
     #[test]
     fn names_that_leave_the_folder_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let files = SinkFiles::new(folder.path());
+        let files = SinkFiles::new(folder.path()).unwrap();
         for bad in ["../x", "a/b", "", ".hidden", "a b", "ä", "\0"] {
             assert_eq!(files.write("node", bad, b"x").unwrap_err().code, "unsafe-file-name", "{bad:?}");
         }
         files.write("node", "a.dcm", b"one").unwrap();
         files.write("node", "a.dcm", b"two").unwrap();
-        let list = files.sync().unwrap();
+        let (list, syncing) = files.finish().unwrap();
+        syncing.wait().unwrap();
         assert_eq!(list.len(), 1);
         assert_eq!((list[0].path.as_str(), list[0].bytes), ("node/a.dcm", 6));
         assert_eq!(list[0].sha256, hex::encode(Sha256::digest(b"onetwo")));

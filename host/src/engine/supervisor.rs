@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cases::{self, Case};
 use super::failure::{Failure, Outcome};
-use super::hand::{Hand, HandError};
+use super::hand::{Hand, HandError, Preparing};
 use super::journal::{Journal, Record};
 use super::ledger::{Ledger, close_audited};
 use super::node::Warning;
@@ -151,6 +151,21 @@ pub fn run(
         );
         return Err(RunError { exit: 2, text });
     }
+    let private =
+        tempfile::Builder::new().prefix("gantry-").tempdir().map_err(|e| environment("making a private folder", &e))?;
+    let prepare = PrepareOrder {
+        request: request.clone(),
+        plan_digest: planned.plan.digest.clone(),
+        plugins: planned.plugins.clone(),
+        private: private.path().to_owned(),
+        pulse: PathBuf::new(),
+        memory_limit: options.memory_limit,
+        seed: options.seed,
+        run_time,
+        mapping: options.mapping.is_some(),
+    };
+    // A first run has cases to do, most likely: its worker gets ready while the inputs are looked through.
+    let preparing = if history.is_empty() { Some(prepare_one(&prepare, &output, 0)?) } else { None };
     let all = match cases::made_of_nothing(&planned.plan.graph) {
         Some(count) => cases::from_nothing(&planned.plan, count),
         None => {
@@ -188,23 +203,11 @@ pub fn run(
     };
     journal.append(&record).map_err(|e| environment("writing the journal", &e))?;
 
-    let private =
-        tempfile::Builder::new().prefix("gantry-").tempdir().map_err(|e| environment("making a private folder", &e))?;
-    let prepare = PrepareOrder {
-        request: request.clone(),
-        plan_digest: planned.plan.digest.clone(),
-        plugins: planned.plugins.clone(),
-        private: private.path().to_owned(),
-        pulse: PathBuf::new(),
-        memory_limit: options.memory_limit,
-        seed: options.seed,
-        run_time,
-        mapping: options.mapping.is_some(),
-    };
     let mut ledger = Ledger::new(&output, journal, history, watcher);
     ledger.mapping = mapping;
     let todo = ledger.skip_finished(&chosen)?;
-    let ended = drive(&planned.plan, &prepare, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
+    let plan = &planned.plan;
+    let ended = drive(plan, &prepare, preparing, options, &roots, &output, &chosen, todo, &mut ledger, interrupt);
     let complete = ended.is_ok();
     let record = RunRecord { request: &request, planned, options, run_time, cases: &chosen, complete };
     let written = match self_audit::wanted(&planned.plan.graph) {
@@ -379,6 +382,7 @@ enum Back {
 fn drive(
     plan: &Plan,
     prepare: &PrepareOrder,
+    preparing: Option<Preparing>,
     options: &RunOptions,
     roots: &[PathBuf],
     output: &Output,
@@ -402,7 +406,8 @@ fn drive(
         return Ok(());
     }
     // The first worker proves that every plugin opens and every checkpoint loads, before any case is touched.
-    let first = start(prepare, output, 0, options.stall, interrupt)?;
+    let first = preparing.map_or_else(|| prepare_one(prepare, output, 0), Ok)?;
+    let first = ready(first, options.stall, interrupt)?;
     let queue = Mutex::new(VecDeque::from(todo.clone()));
     let stop = AtomicBool::new(false);
     let (sender, receiver) = mpsc::channel::<Back>();
@@ -472,13 +477,7 @@ fn too_large(plan: &Plan, sources: &BTreeMap<String, SeriesRecord>, limit: Optio
     })
 }
 
-fn start(
-    prepare: &PrepareOrder,
-    output: &Output,
-    job: usize,
-    stall: Duration,
-    interrupt: &Arc<Mutex<Option<i32>>>,
-) -> Result<Hand, RunError> {
+fn prepare_one(prepare: &PrepareOrder, output: &Output, job: usize) -> Result<Preparing, RunError> {
     let mut order = prepare.clone();
     order.pulse = output.scratch(&format!("pulse-{job}"));
     let copies = tempfile::Builder::new()
@@ -486,14 +485,22 @@ fn start(
         .tempdir_in(&prepare.private)
         .map_err(|e| environment("making a private folder", &e))?;
     order.private = copies.path().to_owned();
-    Hand::prepare(&order, copies, stall, interrupt).map_err(|e| match e {
+    Hand::prepare(&order, copies).map_err(not_ready)
+}
+
+fn ready(preparing: Preparing, stall: Duration, interrupt: &Arc<Mutex<Option<i32>>>) -> Result<Hand, RunError> {
+    preparing.ready(stall, interrupt).map_err(not_ready)
+}
+
+fn not_ready(e: HandError) -> RunError {
+    match e {
         HandError::Refused(failure, exit) => RunError { exit, text: failure.to_string() },
         HandError::Died(how) => {
             RunError { exit: 4, text: format!("the worker died while it opened plugins and checkpoints: {how}") }
         }
         HandError::Interrupted(signal) => interrupted(signal),
         HandError::Start(e) => environment("starting a worker", &e),
-    })
+    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one run, all borrowed")]
@@ -512,7 +519,8 @@ fn one(
         return Back::Lost(interrupted(signal));
     }
     if hand.is_none() {
-        match start(prepare, output, job, options.stall, interrupt) {
+        let started = prepare_one(prepare, output, job);
+        match started.and_then(|preparing| ready(preparing, options.stall, interrupt)) {
             Ok(started) => *hand = Some(started),
             Err(error) => return Back::Lost(error),
         }

@@ -22,6 +22,7 @@ use super::protocol::{CaseOrder, Completion, Order, PrepareOrder, Private, Reply
 use super::pulse::Pulse;
 use super::self_audit::{self, CaseTraces, Figures, Public, Unclean, Withheld};
 use super::services::Services;
+use super::sink::Syncing;
 use crate::diagnostic::Sources;
 use crate::identity::{Assigned, Key, MappingRow};
 use crate::plan::{Plan, Refused};
@@ -312,9 +313,14 @@ impl Ready {
             warnings: &warnings,
             differences: &differences,
         };
-        let done = CaseRun::new(&self.plan, &self.live, &context, &self.pool, &case.staging).run();
-        let done =
-            done.and_then(|CaseDone { files, nodes, expected_bytes }| Ok((files.sync()?, nodes, expected_bytes)));
+        let run = CaseRun::new(&self.plan, &self.live, &context, &self.pool, &case.staging);
+        // The disk writes while what was written is audited.
+        let mut syncing = None;
+        let done = run.and_then(CaseRun::run).and_then(|CaseDone { files, nodes, expected_bytes }| {
+            let (outputs, begun) = files.finish()?;
+            syncing = Some(begun);
+            Ok((outputs, nodes, expected_bytes))
+        });
         let done = done.and_then(|done| match cancel.load(Ordering::Relaxed) {
             true => Err(Failure::from_status(status::CANCELLED, None)),
             false => Ok(done),
@@ -353,8 +359,13 @@ impl Ready {
             seconds: started.elapsed().as_secs_f64(),
             self_audit: None,
         });
+        let synced = || syncing.map_or(Ok(()), Syncing::wait);
         if !self_audit::wanted(&self.plan.graph) {
             let private = Private::default();
+            let completion = completion.and_then(|completion| {
+                synced()?;
+                Ok(Completion { seconds: started.elapsed().as_secs_f64(), ..completion })
+            });
             return match completion {
                 Ok(completion) => Reply::Finished { completion: Box::new(completion), private },
                 Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings, private },
@@ -370,6 +381,7 @@ impl Ready {
                 private.leaked = unclean.value.packed();
                 *unclean.failure
             })?;
+            synced()?;
             Ok(Completion { self_audit: Some(figures), seconds: started.elapsed().as_secs_f64(), ..completion })
         });
         match audited {

@@ -280,7 +280,7 @@ fn instance(slice: &Slice<'_>) -> InstanceRecord {
     InstanceRecord {
         path: slice.image.path.clone(),
         input: slice.image.input,
-        sha256: slice.image.sha256.clone(),
+        digest: slice.image.sha256.clone(),
         stamp: None,
         sop_instance,
         number: facts.instance_number,
@@ -387,7 +387,7 @@ pub(crate) fn nifti_series(file: ScannedNifti) -> SeriesRecord {
         instances: vec![InstanceRecord {
             path: file.path,
             input: file.input,
-            sha256: file.sha256,
+            digest: file.sha256,
             stamp: None,
             sop_instance: uid.clone(),
             number: None,

@@ -106,6 +106,23 @@ pub struct Outline<'a> {
     pub media_sop_class: String,
 }
 
+impl Outline<'_> {
+    /// The same, with its bytes borrowed.
+    pub fn borrowed(&self) -> Outline<'_> {
+        Outline {
+            transfer_syntax: self.transfer_syntax.clone(),
+            data: Cow::Borrowed(&self.data),
+            header: self.header.clone(),
+            un_sequences: self.un_sequences.clone(),
+            pixels: self.pixels.clone(),
+            pixel_elements: self.pixel_elements.clone(),
+            character_set: self.character_set.clone(),
+            media_sop_class: self.media_sop_class.clone(),
+            ..*self
+        }
+    }
+}
+
 /// Walks a whole file. `None`: these bytes are not DICOM.
 ///
 /// # Errors
@@ -122,6 +139,34 @@ pub fn walk<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, 
 /// As [`walk`].
 pub fn walk_header<'a>(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Option<Outline<'a>>, Fault> {
     outline(bytes.into(), true)
+}
+
+/// The beginning of a file whose uncompressed pixel data were not looked at.
+#[derive(Debug, Clone)]
+pub struct Beginning<'a> {
+    /// Everything before the pixel data; it has none itself.
+    pub outline: Outline<'a>,
+    /// The VR of the pixel data, where the file says one.
+    pub vr: Option<VR>,
+    /// Where the samples lie in the file.
+    pub samples: Range<u64>,
+}
+
+/// Walks the first bytes of a file of `size` bytes. `None` where they do not hold all that stands before uncompressed,
+/// little endian pixel data, or where these do not fit into the file: then only [`walk`] of the whole file can tell.
+pub fn walk_beginning<'a>(head: impl Into<Cow<'a, [u8]>>, size: u64) -> Option<Beginning<'a>> {
+    let outline = walk_header(head).ok()??;
+    let plain = [uids::EXPLICIT_VR_LITTLE_ENDIAN, uids::IMPLICIT_VR_LITTLE_ENDIAN];
+    if !outline.marked || !plain.contains(&outline.transfer_syntax.as_str()) || !outline.pixel_elements.is_empty() {
+        return None;
+    }
+    let at = outline.header.end;
+    let explicit = outline.encoding.explicit;
+    let element = Walk::new(&outline.data, outline.encoding, at).element_header(at, explicit).ok()?;
+    let from = (at + element.size) as u64;
+    let samples = from..from + u64::from(element.len);
+    let here = element.tag == tags::PIXEL_DATA && element.len != UNDEFINED && samples.end <= size;
+    here.then_some(Beginning { vr: explicit.then_some(element.vr), samples, outline })
 }
 
 /// Media Storage SOP Class UID of a file that may be damaged further on; empty where there is none.

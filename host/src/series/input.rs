@@ -32,10 +32,20 @@ pub fn open(path: &Path) -> Result<(File, u64), Fault> {
 ///
 /// # Errors
 /// `unreadable`
-pub fn read_head<const N: usize>(mut file: &File) -> Result<Vec<u8>, Fault> {
-    let mut head = vec![0; N];
-    let mut filled = 0;
-    while filled < N {
+pub fn read_head<const N: usize>(file: &File) -> Result<Vec<u8>, Fault> {
+    let mut head = Vec::new();
+    read_on(file, &mut head, N)?;
+    Ok(head)
+}
+
+/// Reads on until there are `wanted` bytes, or until the end of a shorter file.
+///
+/// # Errors
+/// `unreadable`
+pub fn read_on(mut file: &File, head: &mut Vec<u8>, wanted: usize) -> Result<(), Fault> {
+    let mut filled = head.len();
+    head.resize(wanted.max(filled), 0);
+    while filled < wanted {
         match file.read(head.get_mut(filled..).unwrap_or_default()) {
             Ok(0) => break,
             Ok(n) => filled += n,
@@ -44,7 +54,7 @@ pub fn read_head<const N: usize>(mut file: &File) -> Result<Vec<u8>, Fault> {
         }
     }
     head.truncate(filled);
-    Ok(head)
+    Ok(())
 }
 
 /// A file that cannot be read, without its path.
@@ -52,12 +62,26 @@ pub fn unreadable(error: &std::io::Error) -> Fault {
     Fault::new("unreadable", format!("the file cannot be read: {}", error.kind()))
 }
 
-/// Which file this is, and when it last changed: device, number, size, and the times of its content and of itself. The
-/// last of them no user can set, so a file with the same stamp holds the same bytes. `None` where the system does not say.
+/// Size of a file, and the times of the last changes of its content and of itself. The last of them no user can set.
+/// `None` where the system does not say.
+pub fn changes(file: &File) -> Option<String> {
+    let m = file.metadata().ok()?;
+    Some(format!("{}:{}.{:09}:{}.{:09}", m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+}
+
+/// Which file this is, by device and number, and its [`changes`]: a file with the same stamp holds the same bytes.
 pub fn stamp(file: &File) -> Option<String> {
     let m = file.metadata().ok()?;
-    let (device, inode, size) = (m.dev(), m.ino(), m.size());
-    Some(format!("{device}:{inode}:{size}:{}.{:09}:{}.{:09}", m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+    Some(format!("{}:{}:{}", m.dev(), m.ino(), changes(file)?))
+}
+
+/// Whether two files hold the same bytes.
+///
+/// # Errors
+/// As [`open`] and [`read_rest`].
+pub fn same_content(one: &Path, other: &Path) -> Result<bool, Fault> {
+    let ((one, a), (other, b)) = (open(one)?, open(other)?);
+    Ok(a == b && read_rest(&one, a, Vec::new())? == read_rest(&other, b, Vec::new())?)
 }
 
 /// Reads a whole file of `size` bytes, led by what has been read already.

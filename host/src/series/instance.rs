@@ -12,8 +12,8 @@ use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
 use super::guard::{self, Encoding, Outline, PixelSpan};
-use super::record::{Fault, InstanceRecord};
-use super::{header, input};
+use super::header;
+use super::record::Fault;
 
 /// One SOP instance.
 pub struct Instance<'a> {
@@ -32,13 +32,36 @@ impl PixelGroup<'_> {
     /// Uncompressed little endian pixel data of even length.
     pub fn native(pixels: &[u8], bits_allocated: u32) -> PixelGroup<'static> {
         let vr = if bits_allocated > 8 { VR::OW } else { VR::OB };
-        let mut bytes = Vec::with_capacity(pixels.len() + 12);
-        bytes.extend_from_slice(&[0xE0, 0x7F, 0x10, 0x00]);
-        bytes.extend_from_slice(&vr.to_bytes());
-        bytes.extend_from_slice(&[0, 0]);
-        // The blanked pixel data were measured to fit an element.
-        bytes.extend_from_slice(&(pixels.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(pixels);
+        PixelGroup::plain([&element_header(tags::PIXEL_DATA, vr, pixels.len()), pixels].concat())
+    }
+
+    /// Uncompressed little endian pixel data of `found` bytes, which `read` appends to the header of their element; `size` as for
+    /// [`Instance::pixel_group`].
+    ///
+    /// # Errors
+    /// As [`Instance::pixel_group`], and those of `read`.
+    pub fn read(
+        (vr, encoding): (Option<VR>, Encoding),
+        (found, size): (usize, Option<usize>),
+        read: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
+    ) -> Result<PixelGroup<'static>, Fault> {
+        let vr = native_vr(tags::PIXEL_DATA, vr, encoding)?;
+        let kept = kept(found, size)?;
+        // One byte more tells the end of the file without another step.
+        let mut bytes = Vec::with_capacity(12 + found + 1);
+        bytes.extend_from_slice(&element_header(tags::PIXEL_DATA, vr, kept));
+        read(&mut bytes)?;
+        bytes.truncate(12 + kept);
+        bytes.resize(12 + kept.next_multiple_of(2), 0);
+        Ok(PixelGroup::plain(bytes))
+    }
+
+    /// The same, owned.
+    pub fn into_owned(self) -> PixelGroup<'static> {
+        PixelGroup { transfer_syntax: self.transfer_syntax, bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+
+    fn plain(bytes: Vec<u8>) -> PixelGroup<'static> {
         PixelGroup { transfer_syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), bytes: Cow::Owned(bytes) }
     }
 }
@@ -51,6 +74,11 @@ impl<'a> Instance<'a> {
     pub fn open(bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self, Fault> {
         let outline = guard::walk(bytes)?.ok_or_else(|| Fault::new("not-dicom", "the file is not DICOM"))?;
         Ok(Self { outline })
+    }
+
+    /// What stands before pixels that were not read.
+    pub fn without_pixels(outline: Outline<'a>) -> Self {
+        Self { outline }
     }
 
     /// What the walk found.
@@ -166,7 +194,7 @@ impl<'a> Instance<'a> {
             let size = size.filter(|_| *tag == tags::PIXEL_DATA);
             native_element(&mut group, *tag, bytes(range), outline.encoding, words, size)?;
         }
-        Ok(PixelGroup { transfer_syntax: uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned(), bytes: Cow::Owned(group) })
+        Ok(PixelGroup::plain(group))
     }
 }
 
@@ -197,30 +225,15 @@ fn native_element(
     size: Option<usize>,
 ) -> Result<(), Fault> {
     let vr = match encoding.explicit {
-        false => implied_vr(tag),
+        false => None,
         true => element.get(4..6).and_then(|vr| VR::from_binary([*vr.first()?, *vr.get(1)?])),
-    };
-    let vr = match check_vr(tag, vr)? {
-        VR::UN => VR::OW,
-        vr => vr,
     };
     // Every VR of pixel data has a length of 32 bits.
     let value = element.get(if encoding.explicit { 12 } else { 8 }..).unwrap_or(&[]);
-    let value = match size {
-        Some(size) if value.len() < size => {
-            let found = value.len();
-            return Err(Fault::new("pixel-length", format!("the pixel data have {found} bytes, expected {size}")));
-        }
-        // A byte that makes the length even stays as it is.
-        Some(size) => value.get(..size.next_multiple_of(2)).unwrap_or(value),
-        None => value,
-    };
-    let padding = value.len() % 2;
-    group.extend_from_slice(&tag.group().to_le_bytes());
-    group.extend_from_slice(&tag.element().to_le_bytes());
-    group.extend_from_slice(&vr.to_bytes());
-    group.extend_from_slice(&[0, 0]);
-    group.extend_from_slice(&((value.len() + padding) as u32).to_le_bytes());
+    let vr = native_vr(tag, vr, encoding)?;
+    let kept = kept(value.len(), size)?;
+    let value = value.get(..kept).unwrap_or(value);
+    group.extend_from_slice(&element_header(tag, vr, kept));
     let from = group.len();
     group.extend_from_slice(value);
     if encoding.big_endian {
@@ -232,8 +245,36 @@ fn native_element(
         };
         group.get_mut(from..).unwrap_or_default().chunks_exact_mut(unit).for_each(<[u8]>::reverse);
     }
-    group.resize(group.len() + padding, 0);
+    group.resize(group.len() + kept % 2, 0);
     Ok(())
+}
+
+/// The VR under which an uncompressed element of group 7FE0 is written; `vr`: what the file says where it says any.
+fn native_vr(tag: Tag, vr: Option<VR>, encoding: Encoding) -> Result<VR, Fault> {
+    let vr = if encoding.explicit { vr } else { implied_vr(tag) };
+    Ok(match check_vr(tag, vr)? {
+        VR::UN => VR::OW,
+        vr => vr,
+    })
+}
+
+/// How many of `found` bytes are passed on where the samples take `size`: a byte that makes the length even stays as it is.
+fn kept(found: usize, size: Option<usize>) -> Result<usize, Fault> {
+    match size {
+        Some(size) if found < size => {
+            Err(Fault::new("pixel-length", format!("the pixel data have {found} bytes, expected {size}")))
+        }
+        Some(size) => Ok(found.min(size.next_multiple_of(2))),
+        None => Ok(found),
+    }
+}
+
+/// The header of an element with a VR whose length has 32 bits, for a value of `length` bytes made even.
+fn element_header(tag: Tag, vr: VR, length: usize) -> [u8; 12] {
+    let ([g, h], [e, f], [v, w]) = (tag.group().to_le_bytes(), tag.element().to_le_bytes(), vr.to_bytes());
+    // The values were read from elements, or measured to fit one.
+    let [a, b, c, d] = (length.next_multiple_of(2) as u32).to_le_bytes();
+    [g, h, e, f, v, w, 0, 0, a, b, c, d]
 }
 
 /// The VR of an element of group 7FE0 in implicit VR (PS3.5 A.1).
@@ -290,23 +331,22 @@ impl<'a> Outgoing<'a> {
         (text(tags::SERIES_INSTANCE_UID), if plain { modality } else { "OT".to_owned() })
     }
 
-    /// The whole file: preamble of zeros, new file meta information, data set, pixels.
+    /// The file up to the pixels, which follow it: preamble of zeros, new file meta information, data set.
     ///
     /// # Errors
     /// `bad-header`: UIDs that no file meta information can hold.
-    pub fn file(&self, pixels: &PixelGroup) -> Result<Vec<u8>, Fault> {
+    pub fn head(&self, transfer_syntax: &str) -> Result<Vec<u8>, Fault> {
         let meta = FileMetaTableBuilder::new()
-            .transfer_syntax(&pixels.transfer_syntax)
+            .transfer_syntax(transfer_syntax)
             .media_storage_sop_class_uid(&self.sop_class)
             .media_storage_sop_instance_uid(&self.sop_instance)
             .build()
             .map_err(|_| unfit("allows no file meta information"))?;
-        let mut bytes = Vec::with_capacity(1024 + self.data_set.len() + pixels.bytes.len());
+        let mut bytes = Vec::with_capacity(1024 + self.data_set.len());
         bytes.resize(128, 0);
         bytes.extend_from_slice(b"DICM");
         meta.write(&mut bytes).map_err(|_| unfit("allows no file meta information"))?;
         bytes.extend_from_slice(self.data_set);
-        bytes.extend_from_slice(&pixels.bytes);
         Ok(bytes)
     }
 }
@@ -315,37 +355,20 @@ fn unfit(what: &str) -> Fault {
     Fault::new("bad-header", format!("the data set to write {what}"))
 }
 
-/// Reads the file of an instance that was scanned and makes sure that it still is that file: by what the system says of
-/// it, else by its hash.
-///
-/// # Errors
-/// `unreadable`, `changed`.
-pub fn read(record: &InstanceRecord) -> Result<Vec<u8>, Fault> {
-    let at = |f: Fault| f.at(format_args!("#{}", record.input));
-    let (file, size) = input::open(&record.path).map_err(at)?;
-    let before = input::stamp(&file);
-    let bytes = input::read_rest(&file, size, Vec::new()).map_err(at)?;
-    let same = before.is_some() && before == record.stamp && before == input::stamp(&file);
-    if !same && input::sha256(&bytes) != record.sha256 {
-        return Err(Fault::new("changed", format!("#{} changed since it was scanned", record.input)));
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use dicom_core::{DataElement, PrimitiveValue};
 
     const JAPANESE: &[u8] = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B";
 
-    fn element(tag: Tag, vr: &[u8], value: &[u8], explicit: bool, big: bool) -> Vec<u8> {
+    pub fn element(tag: Tag, vr: &[u8], value: &[u8], explicit: bool, big: bool) -> Vec<u8> {
         let u16 = |n: u16| if big { n.to_be_bytes() } else { n.to_le_bytes() };
         let u32 = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
         let mut out = [u16(tag.group()), u16(tag.element())].concat();
         match (explicit, vr) {
             (false, _) => out.extend(u32(value.len() as u32)),
-            (true, b"OW" | b"OV" | b"UN") => {
+            (true, b"OB" | b"OW" | b"OV" | b"UN") => {
                 out.extend(vr);
                 out.extend([0, 0]);
                 out.extend(u32(value.len() as u32));
@@ -359,7 +382,7 @@ mod tests {
         out
     }
 
-    fn sample(explicit: bool, big: bool) -> Vec<u8> {
+    pub fn sample(explicit: bool, big: bool) -> Vec<u8> {
         let rows: u16 = 2;
         let mut out = Vec::new();
         let mut put = |tag, vr: &[u8], value: &[u8]| out.extend(element(tag, vr, value, explicit, big));
@@ -374,7 +397,7 @@ mod tests {
         out
     }
 
-    fn file_of(data_set: &[u8], syntax: &str) -> Vec<u8> {
+    pub fn file_of(data_set: &[u8], syntax: &str) -> Vec<u8> {
         let meta = FileMetaTableBuilder::new()
             .transfer_syntax(syntax)
             .media_storage_sop_class_uid("1.2.840.10008.5.1.4.1.1.2")
@@ -455,7 +478,8 @@ mod tests {
         let data_set = instance.data_set().unwrap();
         let outgoing = Outgoing::read(&data_set).unwrap();
         assert_eq!(outgoing.series(), (String::new(), "CT".to_owned()));
-        let bytes = outgoing.file(&instance.pixel_group(None).unwrap()).unwrap();
+        let pixels = instance.pixel_group(None).unwrap();
+        let bytes = [outgoing.head(&pixels.transfer_syntax).unwrap(), pixels.bytes.into_owned()].concat();
         assert!(bytes[..128].iter().all(|&b| b == 0) && bytes.ends_with(&[2, 1, 4, 3]));
         let again = Instance::open(bytes.as_slice()).unwrap();
         assert_eq!(again.data_set().unwrap(), data_set);

@@ -9,6 +9,7 @@ use dicom_object::InMemDicomObject;
 
 use super::group::content_uid;
 use super::header::{integer, text};
+use super::input;
 use super::record::{Fault, InstanceRecord, SeriesKind, SeriesRecord, Skipped, common_folder};
 
 /// One recognised DICOM file of any class.
@@ -17,7 +18,7 @@ pub(crate) struct ScannedInstance {
     pub path: PathBuf,
     pub folder_parts: Vec<String>,
     pub input: usize,
-    pub sha256: String,
+    pub digest: String,
     pub stamp: Option<String>,
     pub transfer_syntax: String,
     /// What its header says; `Err`: why it cannot be told whose it is.
@@ -77,14 +78,14 @@ pub(crate) fn group(found: Vec<ScannedInstance>, skipped: &mut Vec<Skipped>) -> 
     let mut refused: BTreeMap<String, usize> = BTreeMap::new();
     for mut instance in found {
         match std::mem::replace(&mut instance.facts, Ok(InstanceFacts::default())) {
-            Err(_) if refused.contains_key(&instance.sha256) => {
-                let first = refused.get(&instance.sha256).copied().unwrap_or_default();
+            Err(_) if refused.contains_key(&instance.digest) => {
+                let first = refused.get(&instance.digest).copied().unwrap_or_default();
                 skipped.push(copy(instance, first));
             }
             Err(fault) => {
-                refused.insert(instance.sha256.clone(), instance.input);
+                refused.insert(instance.digest.clone(), instance.input);
                 let fault = fault.at(format_args!("#{}", instance.input));
-                let apart = content_uid("instance", [instance.sha256.as_str()]);
+                let apart = content_uid("instance", [instance.digest.as_str()]);
                 let facts = InstanceFacts { patient: apart.clone(), study: apart.clone(), ..InstanceFacts::default() };
                 records.push(record(facts.patient.clone(), apart, vec![(facts, instance)], vec![fault]));
             }
@@ -100,18 +101,21 @@ pub(crate) fn group(found: Vec<ScannedInstance>, skipped: &mut Vec<Skipped>) -> 
     }
     for ((patient, study), mut instances) in studies {
         let place = |f: &InstanceFacts| (f.series_number, f.series.clone(), f.number, f.sop_instance.clone());
-        instances.sort_by_cached_key(|(facts, instance)| (place(facts), instance.sha256.clone()));
+        instances.sort_by_cached_key(|(facts, instance)| (place(facts), instance.digest.clone()));
         let mut faults = Vec::new();
         let mut kept: Vec<(InstanceFacts, ScannedInstance)> = Vec::with_capacity(instances.len());
-        let mut known: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        let mut known: BTreeMap<String, (PathBuf, usize)> = BTreeMap::new();
         for (facts, instance) in instances {
             faults.extend(instance.damage.clone().map(|fault| fault.at(format_args!("#{}", instance.input))));
             match known.get(&facts.sop_instance) {
                 None => {
-                    known.insert(facts.sop_instance.clone(), (instance.sha256.clone(), instance.input));
+                    known.insert(facts.sop_instance.clone(), (instance.path.clone(), instance.input));
                     kept.push((facts, instance));
                 }
-                Some((sha256, first)) if *sha256 == instance.sha256 => skipped.push(copy(instance, *first)),
+                // A file that cannot be read any more is no copy of another.
+                Some((path, first)) if input::same_content(path, &instance.path).unwrap_or(false) => {
+                    skipped.push(copy(instance, *first));
+                }
                 Some((_, first)) => faults.push(Fault::new(
                     "same-instance-uid",
                     format!("#{first} and #{} have one SOPInstanceUID and different content", instance.input),
@@ -156,7 +160,7 @@ fn record(
             .map(|(facts, instance)| InstanceRecord {
                 path: instance.path,
                 input: instance.input,
-                sha256: instance.sha256,
+                digest: instance.digest,
                 stamp: instance.stamp,
                 sop_instance: facts.sop_instance,
                 number: facts.number,
@@ -180,9 +184,9 @@ mod tests {
 
     fn instance(input: usize, facts: Result<InstanceFacts, Fault>) -> ScannedInstance {
         let path = PathBuf::from(format!("/in/{input}"));
-        let sha256 = format!("{:064}", input);
+        let digest = format!("{:064}", input);
         let transfer_syntax = String::new();
-        ScannedInstance { path, folder_parts: vec![], input, sha256, stamp: None, transfer_syntax, facts, damage: None }
+        ScannedInstance { path, folder_parts: vec![], input, digest, stamp: None, transfer_syntax, facts, damage: None }
     }
 
     fn facts(study: &str, series_number: i32, number: i32, sop_instance: &str) -> Result<InstanceFacts, Fault> {
@@ -220,13 +224,18 @@ mod tests {
 
     #[test]
     fn copies_are_passed_over_and_contradictions_refused() {
-        let mut copy = instance(1, facts("1.2", 1, 1, "1.2.1.1"));
-        copy.sha256 = format!("{:064}", 0);
+        let folder = tempfile::tempdir().unwrap();
+        let file = |input: usize, sop_instance: &str, bytes: &[u8]| {
+            let mut found = instance(input, facts("1.2", 1, 1, sop_instance));
+            found.path = folder.path().join(input.to_string());
+            std::fs::write(&found.path, bytes).unwrap();
+            found
+        };
         let found = vec![
-            instance(0, facts("1.2", 1, 1, "1.2.1.1")),
-            copy,
-            instance(2, facts("1.2", 1, 2, "1.2.1.2")),
-            instance(3, facts("1.2", 1, 2, "1.2.1.2")),
+            file(0, "1.2.1.1", b"one"),
+            file(1, "1.2.1.1", b"one"),
+            file(2, "1.2.1.2", b"one"),
+            file(3, "1.2.1.2", b"two"),
         ];
         let mut skipped = Vec::new();
         let records = group(found, &mut skipped);

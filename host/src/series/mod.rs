@@ -12,6 +12,7 @@ pub mod identifying;
 mod inflate;
 mod input;
 pub mod instance;
+pub mod instance_file;
 mod instances;
 mod jpeg;
 mod jpeg2000;

@@ -132,7 +132,7 @@ impl<'a> SliceReader<'a> {
 fn load(instance: &InstanceRecord) -> Result<LoadedFile, Fault> {
     let changed = || Fault::new("changed", "the file is not the one that was scanned");
     let bytes = input::read(&instance.path)?;
-    if input::sha256(&bytes) != instance.sha256 {
+    if input::sha256(&bytes) != instance.digest {
         return Err(changed());
     }
     let outline = guard::walk(bytes)?.ok_or_else(changed)?;

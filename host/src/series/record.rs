@@ -61,9 +61,10 @@ pub struct InstanceRecord {
     pub path: PathBuf,
     /// Index of the file in the scan, shown to users as `#n`.
     pub input: usize,
-    /// SHA-256 of the file's bytes, 64 hexadecimal digits.
-    pub sha256: String,
-    /// What the system said of the file when it was hashed; the same words again: the same bytes.
+    /// What tells its content from another, 64 hexadecimal digits: SHA-256 of the file's bytes. For [`SeriesKind::Instances`]
+    /// not all of them need be read: see [`super::instance_file::InstanceFile::digest`].
+    pub digest: String,
+    /// What the system said of the file when it was scanned; the same words again: the same bytes.
     #[serde(default)]
     pub stamp: Option<String>,
     /// SOP Instance UID; synthetic (`2.25.…`) where the file has none and `repair` allows it.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, is_volume_class, may_make_volume};
+use super::instance_file::{Content, InstanceFile};
 use super::instances::{self, InstanceFacts, ScannedInstance};
 use super::nifti_probe::NiftiGrid;
 use super::pixel::{self, PixelModule};
@@ -213,14 +214,10 @@ fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found
     }
     let head = input::read_head::<512>(&file)?;
     if guard::looks_like_dicom(&head) {
-        let stamp = input::stamp(&file);
-        let bytes = input::read_rest(&file, size, head)?;
-        return Ok(match instances {
-            true => {
-                look_at_instance(candidate, input, &bytes, stamp.filter(|s| Some(s) == input::stamp(&file).as_ref()))
-            }
-            false => look_at_dicom(candidate, input, bytes),
-        });
+        return match instances {
+            true => look_at_instance(candidate, input, InstanceFile::new(file, size, head)?),
+            false => Ok(look_at_dicom(candidate, input, input::read_rest(&file, size, head)?)),
+        };
     }
     let name = candidate.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if !nifti_probe::is_named_nifti(&name) {
@@ -252,20 +249,24 @@ fn hash_file(path: &Path) -> Result<String, Fault> {
 
 /// An instance of whatever class. What is DICOM and cannot be read is no stranger to be passed over: it becomes a case that
 /// is refused by name.
-fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8], stamp: Option<String>) -> Found {
-    let skip = |code, text| Found::Skipped { fault: Fault::new(code, text), damaged: false };
+fn look_at_instance(candidate: &Candidate, input: usize, file: InstanceFile) -> Result<Found, Fault> {
+    let skip = |code, text| Ok(Found::Skipped { fault: Fault::new(code, text), damaged: false });
     let facts_of = |outline: &guard::Outline| header::parse(outline).and_then(|header| InstanceFacts::of(&header));
     let mut damage = None;
-    let (transfer_syntax, facts) = match guard::walk(bytes) {
-        Ok(None) => return skip("not-dicom", "neither DICOM nor NIfTI"),
-        Ok(Some(outline)) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
+    let walked = match file.content() {
+        Content::Head(beginning) => Ok(Some(beginning.outline.borrowed())),
+        Content::Whole(bytes) => guard::walk(bytes.as_slice()),
+    };
+    let (transfer_syntax, facts) = match (walked, file.content()) {
+        (Ok(None), _) => return skip("not-dicom", "neither DICOM nor NIfTI"),
+        (Ok(Some(outline)), _) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
             return skip("dicomdir", "a DICOMDIR: an index of names that are not kept");
         }
-        Ok(Some(outline)) => {
+        (Ok(Some(outline)), _) => {
             let facts = facts_of(&outline);
             (outline.transfer_syntax, facts)
         }
-        Err(fault) => match guard::walk_header(bytes) {
+        (Err(fault), Content::Whole(bytes)) => match guard::walk_header(bytes.as_slice()) {
             Ok(Some(outline)) if outline.header.end < outline.data.len() => {
                 damage = Some(fault);
                 let facts = facts_of(&outline);
@@ -273,17 +274,20 @@ fn look_at_instance(candidate: &Candidate, input: usize, bytes: &[u8], stamp: Op
             }
             _ => (String::new(), Err(fault)),
         },
+        (Err(fault), Content::Head(_)) => (String::new(), Err(fault)),
     };
-    Found::Instance(Box::new(ScannedInstance {
+    let stamp = file.stamp().cloned();
+    Ok(Found::Instance(Box::new(ScannedInstance {
         path: candidate.path.clone(),
         folder_parts: candidate.folder_parts.clone(),
         input,
-        sha256: input::sha256(bytes),
+        // What cannot be told from its header is told, also from its copies, by all of it.
+        digest: if facts.is_ok() { file.digest() } else { input::sha256(&file.whole()?) },
         stamp,
         transfer_syntax,
         facts,
         damage,
-    }))
+    })))
 }
 
 fn look_at_dicom(candidate: &Candidate, input: usize, bytes: Vec<u8>) -> Found {

@@ -9,7 +9,7 @@ use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use super::search::{Numbers, Stream};
 use crate::series::elements::each_element;
-use crate::series::guard::{self, Outline, PixelSpan};
+use crate::series::guard::{self, Beginning, Outline, PixelSpan};
 use crate::series::header;
 
 /// A file was taken apart.
@@ -21,7 +21,7 @@ pub struct Artefact {
 }
 
 /// The beginning of a file, in which the header of most DICOM files lies.
-const HEAD: usize = 256 * 1024;
+const HEAD: usize = 16 * 1024;
 /// Most bytes that a compressed file may unfold to.
 const UNFOLDED: u64 = 1 << 30;
 /// Text of one element that is looked at as text.
@@ -101,12 +101,9 @@ pub fn json(bytes: &[u8]) -> Option<Vec<u8>> {
 fn dicom(file: &mut File, head: Vec<u8>, length: u64) -> std::io::Result<Artefact> {
     let unreadable = || broken("a DICOM file that was written cannot be read again");
     // The header is mostly in the beginning; where the pixels end is then said by their own length.
-    let short = match guard::walk_header(head.as_slice()) {
-        Ok(Some(outline)) => past_pixels(&outline, length).map(|pixels| (header_streams(&outline, &head), pixels)),
-        _ => None,
-    };
-    if let Some((mut streams, pixels)) = short {
-        file.seek(SeekFrom::Start(pixels))?;
+    if let Some(Beginning { outline, samples, .. }) = guard::walk_beginning(head.as_slice(), length) {
+        let mut streams = header_streams(&outline, &head);
+        file.seek(SeekFrom::Start(samples.end))?;
         let mut rest = Vec::new();
         file.read_to_end(&mut rest)?;
         streams.push(Stream { bytes: rest, numbers: Numbers::Long });
@@ -125,20 +122,6 @@ fn dicom(file: &mut File, head: Vec<u8>, length: u64) -> std::io::Result<Artefac
     let rest = outline.data.get(after..).unwrap_or(&[]).to_vec();
     streams.push(Stream { bytes: rest, numbers: Numbers::Long });
     Ok(Artefact { kind: "DICOM", streams })
-}
-
-/// Where uncompressed pixel data end in the file; `None` where the header at hand does not say.
-fn past_pixels(outline: &Outline, length: u64) -> Option<u64> {
-    let at = outline.header.end;
-    let element = outline.data.get(at..at + 12)?;
-    let is_pixels = element.starts_with(&[0xe0, 0x7f, 0x10, 0x00]) && !outline.encoding.big_endian;
-    let (from, size) = match outline.encoding.explicit {
-        true => (12, element.get(8..12)?),
-        false => (8, element.get(4..8)?),
-    };
-    let size = u64::from(u32::from_le_bytes(size.try_into().ok()?));
-    let end = at as u64 + from + size;
-    (is_pixels && size != u64::from(u32::MAX) && end <= length).then_some(end)
 }
 
 fn header_streams(outline: &Outline, file: &[u8]) -> Vec<Stream> {
