@@ -68,7 +68,8 @@ impl CaseStage for InstanceWrite {
             |&i: &usize| outgoing(&records[i], mapped.get(i), data_sets[i]).map(|o| (o.series(), o.sop_instance));
         let places = all.par_iter().map(place).collect::<std::result::Result<Vec<_>, Fault>>().map_err(refuse)?;
         let names = names(places).map_err(refuse)?;
-        let written = all.par_iter().zip(&names).map(|(&i, name)| {
+        // Files are large: one at a time, so that no thread is left with several at the end.
+        let written = all.par_iter().zip(&names).with_max_len(1).map(|(&i, name)| {
             call.go_on()?;
             let regions = blank.instances.get(&i).map(Vec::as_slice).unwrap_or_default();
             let outgoing = outgoing(&records[i], mapped.get(i), data_sets[i]).map_err(refuse)?;

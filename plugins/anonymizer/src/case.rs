@@ -1,7 +1,8 @@
 //! [`deidentify_case`] and [`deidentify_instances`]: all objects of one case together, in two passes.
 //!
 //! First every identifier of every object is collected and asked for in one request, then the objects are rewritten: the
-//! same UID gets the same replacement wherever it is referred to, within and across series.
+//! same UID gets the same replacement wherever it is referred to, within and across series. Objects are parsed and rewritten
+//! on the threads of the caller's rayon pool.
 
 use crate::audit::Audit;
 use crate::dataset;
@@ -12,6 +13,10 @@ use crate::profile::Profile;
 use crate::pseudonyms::{self, Pseudonyms, Replacement, Wanted};
 use crate::refusal::{self, Passed, Refusal};
 use dicom_object::InMemDicomObject;
+use rayon::prelude::*;
+
+/// Objects that are read or cleaned at once before the caller is told how far the work is.
+const TOGETHER: usize = 256;
 
 /// The headers of a cleaned case.
 #[derive(Debug)]
@@ -130,29 +135,36 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
         let (mut wanted, mut patient, mut left_out) = (Wanted::default(), None, LeftOut::default());
         let lists_uid = |tag| self.profile.table().row(tag).is_some_and(|row| row.basic.map_uid);
         let mut parsed: Vec<Option<(InMemDicomObject, Passed)>> = Vec::with_capacity(datasets.len());
-        for (n, bytes) in datasets.iter().enumerate() {
-            let header = match dataset::read(bytes) {
-                Ok(header) => Some(header),
-                Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
-            };
-            // An object that is left out still must be this patient's, and its identifiers are searched for in labels.
-            if let Some(header) = &header {
-                let whose = pseudonyms::patient(header);
+        let profile = self.profile;
+        let read = |bytes: &&[u8]| {
+            let header = dataset::read(bytes)?;
+            let passed = refusal::check(&header, profile);
+            Ok((header, passed))
+        };
+        for block in datasets.chunks(TOGETHER) {
+            for result in block.par_iter().map(read).collect::<Vec<Result<_, Refusal>>>() {
+                let n = parsed.len();
+                let (header, passed) = match result {
+                    Ok(read) => read,
+                    Err(refusal) => {
+                        parsed.push(self.leave_out(n, refusal, &mut left_out)?);
+                        self.step()?;
+                        continue;
+                    }
+                };
+                // An object that is left out still must be this patient's, and its identifiers are searched for in labels.
+                let whose = pseudonyms::patient(&header);
                 if *patient.get_or_insert_with(|| whose.clone()) != whose {
                     let text = "the patient is not the one of those before: a case must hold one patient";
                     return Err(self.at(n, Refusal::new("mixed-patients", text)).into());
                 }
-                wanted.collect(header, &lists_uid);
-            }
-            let passed = match header {
-                None => None,
-                Some(header) => match refusal::check(&header, self.profile) {
+                wanted.collect(&header, &lists_uid);
+                parsed.push(match passed {
                     Ok(passed) => Some((header, passed)),
                     Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
-                },
-            };
-            parsed.push(passed);
-            self.step()?;
+                });
+                self.step()?;
+            }
         }
         let patient = patient.flatten();
         if self.profile.has(Choice::ModifiedDates) {
@@ -171,23 +183,30 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
             instances: Vec::with_capacity(parsed.len()),
             audit: Audit { searched, ..Audit::default() },
         };
-        for (n, passed) in parsed.into_iter().enumerate() {
-            let instance = match passed {
-                None => None,
-                Some((mut header, passed)) => {
-                    let cleaned = deidentify(&mut header, &passed, &map, self.profile)
-                        .and_then(|audit| dataset::write(&header).map(|bytes| (audit, bytes)));
-                    match cleaned {
-                        Ok((audit, bytes)) => {
-                            clean.audit.add(&audit);
-                            Some(CleanInstance { bytes, blank: passed.blank().to_vec() })
-                        }
-                        Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
+        let cleaned = |(mut header, passed): (InMemDicomObject, Passed)| {
+            let audit = deidentify(&mut header, &passed, &map, profile)?;
+            let bytes = dataset::write(&header)?;
+            Ok((audit, CleanInstance { bytes, blank: passed.blank().to_vec() }))
+        };
+        let mut parsed = parsed.into_iter();
+        loop {
+            let block: Vec<_> = parsed.by_ref().take(TOGETHER).collect();
+            if block.is_empty() {
+                break;
+            }
+            let block = block.into_par_iter().map(|object| object.map(cleaned));
+            for result in block.collect::<Vec<Option<Result<_, Refusal>>>>() {
+                let instance = match result {
+                    None => None,
+                    Some(Ok((audit, instance))) => {
+                        clean.audit.add(&audit);
+                        Some(instance)
                     }
-                }
-            };
-            clean.instances.push(instance);
-            self.step()?;
+                    Some(Err(refusal)) => self.leave_out(clean.instances.len(), refusal, &mut left_out)?,
+                };
+                clean.instances.push(instance);
+                self.step()?;
+            }
         }
         clean.audit.refused = left_out.counts;
         match left_out.first {

@@ -86,7 +86,7 @@ impl CaseStage for Anonymizer {
         let headers = inputs.headers("series")?;
         let series: Vec<_> = headers.iter().map(|h| h.datasets.clone()).collect();
         let service = |request: &str| call.service(SERVICE, request);
-        let clean = deidentify_case(&series, &self.profile, service, progress(call)).map_err(failed)?;
+        let clean = spread(call, || deidentify_case(&series, &self.profile, service, progress(call)))?;
         for (headers, slices) in headers.iter().zip(&clean.series) {
             for slice in slices {
                 call.emit("series", headers.name, slice)?;
@@ -136,8 +136,8 @@ impl CaseStage for InstanceAnonymizer {
         let instances: Vec<&[u8]> = headers.iter().flat_map(|h| h.datasets.iter().copied()).collect();
         let name = headers.first().map_or("", |h| h.name);
         let service = |request: &str| call.service(SERVICE, request);
-        let clean = deidentify_instances(&instances, &self.profile, self.refused, service, progress(call));
-        let clean = clean.map_err(failed)?;
+        let work = || deidentify_instances(&instances, &self.profile, self.refused, service, progress(call));
+        let clean = spread(call, work)?;
         let mut blank: BTreeMap<usize, &[_]> = BTreeMap::new();
         for (index, instance) in clean.instances.iter().enumerate() {
             call.emit("instances", name, instance.as_ref().map_or(&[], |i| &i.bytes))?;
@@ -157,6 +157,13 @@ impl CaseStage for InstanceAnonymizer {
         }
         Ok(())
     }
+}
+
+/// Works on as many threads as the host gives.
+fn spread<T: Send>(call: &Call, work: impl FnOnce() -> std::result::Result<T, CaseError<Error>> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(call.threads()).build();
+    let pool = pool.map_err(|error| Error::resource(format!("threads: {error}")))?;
+    pool.install(work).map_err(failed)
 }
 
 fn progress<'a>(call: &'a Call) -> impl FnMut(u64, u64) -> bool + 'a {
