@@ -14,6 +14,7 @@ use crate::series::blank::{self, BlankDescription, Pixels, Rectangle};
 use crate::series::guard::PixelSpan;
 use crate::series::instance::{self, Instance, Outgoing, PixelGroup};
 use crate::series::instance_file::InstanceFile;
+use crate::series::samples::Samples;
 use crate::series::{Fault, InstanceRecord, marks, text_like};
 
 /// Places that are named in a warning.
@@ -96,16 +97,16 @@ impl InstanceWrite {
     ) -> std::result::Result<(Vec<u8>, PixelGroup<'static>, Option<Warning>), Fault> {
         let file = InstanceFile::open(record)?;
         // What the data set that is written says of its pixels decides how many bytes are pixels.
-        let described = BlankDescription::of(&outgoing.header).and_then(|d| d.size());
+        let samples = Samples::of(&outgoing.header);
         if regions.is_empty()
             && !self.params.detect_text
-            && let Some(pixels) = file.unread_pixels(described.as_ref().ok().copied())?
+            && let Some(pixels) = file.unread_pixels(samples)?
         {
             let changed = lost_marks(&file.instance()?, outgoing)?;
             return Ok((head(outgoing, changed, &pixels)?, pixels, None));
         }
         let bytes = file.whole()?;
-        let source = Instance::open(bytes.as_slice())?;
+        let source = Instance::open(&*bytes)?;
         let mut changed = lost_marks(&source, outgoing)?;
         let shown = !matches!(source.outline().pixels, PixelSpan::Absent | PixelSpan::Float);
         let mut text = None;
@@ -125,7 +126,7 @@ impl InstanceWrite {
                     }
                 };
             }
-            source.pixel_group(described.ok())?
+            source.pixel_group(samples)?
         };
         Ok((head(outgoing, changed, &pixels)?, pixels.into_owned(), text))
     }

@@ -743,7 +743,12 @@ impl<'a> CaseRun<'a> {
                 }
                 Some("file") if output.read => {
                     let edge = edges.first().ok_or_else(|| wrong("was not opened".into()))?;
-                    edge.files.write().push((emission.name, emission.bytes.into()));
+                    let mut files = edge.files.write();
+                    // The same name again appends, as where files are written.
+                    match files.iter_mut().find(|(name, _)| *name == emission.name) {
+                        Some((_, bytes)) => *bytes = [&bytes[..], &emission.bytes].concat().into(),
+                        None => files.push((emission.name, emission.bytes.into())),
+                    }
                 }
                 Some("file") => {
                     let written = self.files.write(&node.id, &emission.name, &emission.bytes);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::record::Fault;
@@ -62,26 +63,20 @@ pub fn unreadable(error: &std::io::Error) -> Fault {
     Fault::new("unreadable", format!("the file cannot be read: {}", error.kind()))
 }
 
-/// Size of a file, and the times of the last changes of its content and of itself. The last of them no user can set.
-/// `None` where the system does not say.
-pub fn changes(file: &File) -> Option<String> {
-    let m = file.metadata().ok()?;
-    Some(format!("{}:{}.{:09}:{}.{:09}", m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+/// What the system says of a file. A file with the same stamp holds the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Device and number of the file there.
+    pub place: String,
+    /// Size, and the times of the last changes of its content and of itself. The last of them no user can set.
+    pub changes: String,
 }
 
-/// Which file this is, by device and number, and its [`changes`]: a file with the same stamp holds the same bytes.
-pub fn stamp(file: &File) -> Option<String> {
+/// The stamp of a file now; `None` where the system does not say.
+pub fn stamp(file: &File) -> Option<Stamp> {
     let m = file.metadata().ok()?;
-    Some(format!("{}:{}:{}", m.dev(), m.ino(), changes(file)?))
-}
-
-/// Whether two files hold the same bytes.
-///
-/// # Errors
-/// As [`open`] and [`read_rest`].
-pub fn same_content(one: &Path, other: &Path) -> Result<bool, Fault> {
-    let ((one, a), (other, b)) = (open(one)?, open(other)?);
-    Ok(a == b && read_rest(&one, a, Vec::new())? == read_rest(&other, b, Vec::new())?)
+    let changes = format!("{}:{}.{:09}:{}.{:09}", m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
+    Some(Stamp { place: format!("{}:{}", m.dev(), m.ino()), changes })
 }
 
 /// Reads a whole file of `size` bytes, led by what has been read already.
@@ -105,6 +100,22 @@ pub fn read_rest(mut file: &File, size: u64, mut head: Vec<u8>) -> Result<Vec<u8
 pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     let (file, size) = open(path)?;
     read_rest(&file, size, Vec::new())
+}
+
+/// SHA-256 of a file, read piece by piece, as 64 hexadecimal digits.
+///
+/// # Errors
+/// As [`open`].
+pub fn sha256_of(path: &Path) -> Result<String, Fault> {
+    let (mut file, _) = open(path)?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0u8; 1 << 16];
+    loop {
+        match file.read(&mut block).map_err(|e| unreadable(&e))? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            n => hash.update(block.get(..n).unwrap_or(&block)),
+        }
+    }
 }
 
 /// SHA-256 as 64 hexadecimal digits.

@@ -14,6 +14,7 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use super::guard::{self, Encoding, Outline, PixelSpan};
 use super::header;
 use super::record::Fault;
+use super::samples::Samples;
 
 /// One SOP instance.
 pub struct Instance<'a> {
@@ -35,18 +36,17 @@ impl PixelGroup<'_> {
         PixelGroup::plain([&element_header(tags::PIXEL_DATA, vr, pixels.len()), pixels].concat())
     }
 
-    /// Uncompressed little endian pixel data of `found` bytes, which `read` appends to the header of their element; `size` as for
-    /// [`Instance::pixel_group`].
+    /// Uncompressed little endian pixel data of `found` bytes, which `read` appends to the header of their element.
     ///
     /// # Errors
     /// As [`Instance::pixel_group`], and those of `read`.
     pub fn read(
         (vr, encoding): (Option<VR>, Encoding),
-        (found, size): (usize, Option<usize>),
+        (found, samples): (usize, Samples),
         read: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
     ) -> Result<PixelGroup<'static>, Fault> {
         let vr = native_vr(tags::PIXEL_DATA, vr, encoding)?;
-        let kept = kept(found, size)?;
+        let kept = kept(tags::PIXEL_DATA, found, samples)?;
         // One byte more tells the end of the file without another step.
         let mut bytes = Vec::with_capacity(12 + found + 1);
         bytes.extend_from_slice(&element_header(tags::PIXEL_DATA, vr, kept));
@@ -153,13 +153,12 @@ impl<'a> Instance<'a> {
 
     /// The group 7FE0, for the transfer syntax in which it is written again: compressed pixels keep theirs and every
     /// byte; all others become Explicit VR Little Endian, their samples unchanged. Nothing else passes: other elements of
-    /// the group are left behind, and so is what follows the last sample, where `size`, the bytes that the samples take,
-    /// is known.
+    /// the group are left behind, and so is what follows the last sample.
     ///
     /// # Errors
-    /// `pixel-length`: fewer bytes than samples; `bad-structure`: uncompressed pixels under a compressed transfer syntax,
+    /// `pixel-length`: fewer bytes than samples; `pixel-module`: nobody says how many; `bad-structure`: uncompressed pixels under a compressed transfer syntax,
     /// or elements whose VR is none of pixel data.
-    pub fn pixel_group(&self, size: Option<usize>) -> Result<PixelGroup<'_>, Fault> {
+    pub fn pixel_group(&self, samples: Samples) -> Result<PixelGroup<'_>, Fault> {
         let outline = &self.outline;
         let elements = || outline.pixel_elements.iter().filter(|(tag, _)| allowed_vrs(*tag).is_some());
         let bytes = |range: &Range<usize>| outline.data.get(range.clone()).unwrap_or(&[]);
@@ -190,9 +189,10 @@ impl<'a> Instance<'a> {
         };
         let words = if bits == Some(32) { 4 } else { 2 };
         let mut group = Vec::with_capacity(outline.pixel_elements.iter().map(|(_, r)| r.len()).sum::<usize>() + 16);
-        for (tag, range) in elements() {
-            let size = size.filter(|_| *tag == tags::PIXEL_DATA);
-            native_element(&mut group, *tag, bytes(range), outline.encoding, words, size)?;
+        // The tables of the others belong to compressed pixels.
+        let of_samples = [tags::PIXEL_DATA, tags::FLOAT_PIXEL_DATA, tags::DOUBLE_FLOAT_PIXEL_DATA];
+        for (tag, range) in elements().filter(|(tag, _)| of_samples.contains(tag)) {
+            native_element(&mut group, *tag, bytes(range), outline.encoding, words, samples)?;
         }
         Ok(PixelGroup::plain(group))
     }
@@ -222,7 +222,7 @@ fn native_element(
     element: &[u8],
     encoding: Encoding,
     words: usize,
-    size: Option<usize>,
+    samples: Samples,
 ) -> Result<(), Fault> {
     let vr = match encoding.explicit {
         false => None,
@@ -231,7 +231,7 @@ fn native_element(
     // Every VR of pixel data has a length of 32 bits.
     let value = element.get(if encoding.explicit { 12 } else { 8 }..).unwrap_or(&[]);
     let vr = native_vr(tag, vr, encoding)?;
-    let kept = kept(value.len(), size)?;
+    let kept = kept(tag, value.len(), samples)?;
     let value = value.get(..kept).unwrap_or(value);
     group.extend_from_slice(&element_header(tag, vr, kept));
     let from = group.len();
@@ -258,15 +258,9 @@ fn native_vr(tag: Tag, vr: Option<VR>, encoding: Encoding) -> Result<VR, Fault> 
     })
 }
 
-/// How many of `found` bytes are passed on where the samples take `size`: a byte that makes the length even stays as it is.
-fn kept(found: usize, size: Option<usize>) -> Result<usize, Fault> {
-    match size {
-        Some(size) if found < size => {
-            Err(Fault::new("pixel-length", format!("the pixel data have {found} bytes, expected {size}")))
-        }
-        Some(size) => Ok(found.min(size.next_multiple_of(2))),
-        None => Ok(found),
-    }
+/// How many of `found` bytes are passed on: the samples; a byte that makes their length even stays as it is.
+fn kept(tag: Tag, found: usize, samples: Samples) -> Result<usize, Fault> {
+    Ok(found.min(samples.bytes(tag, found)?.next_multiple_of(2)))
 }
 
 /// The header of an element with a VR whose length has 32 bits, for a value of `length` bytes made even.
@@ -358,6 +352,7 @@ fn unfit(what: &str) -> Fault {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::series::samples::tests::two_rows;
     use dicom_core::{DataElement, PrimitiveValue};
 
     const JAPANESE: &[u8] = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B";
@@ -421,7 +416,7 @@ pub(super) mod tests {
         ] {
             let bytes = file_of(&sample(explicit, big), syntax);
             let instance = Instance::open(bytes.as_slice()).unwrap();
-            let (data_set, pixels) = (instance.data_set().unwrap(), instance.pixel_group(None).unwrap());
+            let (data_set, pixels) = (instance.data_set().unwrap(), instance.pixel_group(two_rows(1)).unwrap());
             assert_eq!(pixels.transfer_syntax, uids::EXPLICIT_VR_LITTLE_ENDIAN);
             let whole = [&data_set[..], &pixels.bytes[..]].concat();
             assert_eq!(whole, wanted, "{syntax}");
@@ -442,12 +437,12 @@ pub(super) mod tests {
         ] {
             let bytes = file_of(&parts.concat(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
             let instance = Instance::open(bytes.as_slice()).unwrap();
-            assert_eq!(&*instance.pixel_group(Some(4)).unwrap().bytes, pixels);
+            assert_eq!(&*instance.pixel_group(two_rows(1)).unwrap().bytes, pixels);
             assert_eq!(&*instance.data_set().unwrap(), before);
         }
         let short = file_of(&plain, uids::EXPLICIT_VR_LITTLE_ENDIAN);
         let instance = Instance::open(short.as_slice()).unwrap();
-        assert_eq!(instance.pixel_group(Some(6)).err().unwrap().code, "pixel-length");
+        assert_eq!(instance.pixel_group(two_rows(2)).err().unwrap().code, "pixel-length");
         let late = [before, pixels, &element(tags::PATIENT_NAME, b"PN", b"Doe^John", true, false)].concat();
         assert!(Instance::open(file_of(&late, uids::EXPLICIT_VR_LITTLE_ENDIAN)).is_err());
         let table = element(Tag(0x7FE0, 0x0001), b"OV", &[0; 0], true, false);
@@ -455,7 +450,7 @@ pub(super) mod tests {
         assert!(Instance::open(file_of(&inside, uids::EXPLICIT_VR_LITTLE_ENDIAN)).is_err());
         let compressed = file_of(&plain, uids::JPEG_BASELINE8_BIT);
         let instance = Instance::open(compressed.as_slice()).unwrap();
-        assert_eq!(instance.pixel_group(None).err().unwrap().code, "bad-structure");
+        assert_eq!(instance.pixel_group(two_rows(1)).err().unwrap().code, "bad-structure");
     }
 
     #[test]
@@ -478,7 +473,7 @@ pub(super) mod tests {
         let data_set = instance.data_set().unwrap();
         let outgoing = Outgoing::read(&data_set).unwrap();
         assert_eq!(outgoing.series(), (String::new(), "CT".to_owned()));
-        let pixels = instance.pixel_group(None).unwrap();
+        let pixels = instance.pixel_group(two_rows(1)).unwrap();
         let bytes = [outgoing.head(&pixels.transfer_syntax).unwrap(), pixels.bytes.into_owned()].concat();
         assert!(bytes[..128].iter().all(|&b| b == 0) && bytes.ends_with(&[2, 1, 4, 3]));
         let again = Instance::open(bytes.as_slice()).unwrap();

@@ -1,15 +1,17 @@
 //! [`InstanceFile`]: the file of one SOP instance, of which no more is read than is asked for. Where uncompressed pixels are
 //! all that follows the header, only who passes them on reads them.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
 use super::guard::{self, Beginning};
-use super::input;
+use super::input::{self, Stamp};
 use super::instance::{Instance, PixelGroup};
 use super::record::{Fault, InstanceRecord};
+use super::samples::Samples;
 
 /// The bytes in which the header of most instances lies.
 const HEAD: usize = 16 * 1024;
@@ -17,7 +19,7 @@ const HEAD: usize = 16 * 1024;
 /// An opened file.
 pub struct InstanceFile {
     file: File,
-    stamp: Option<String>,
+    stamp: Option<Stamp>,
     content: Content,
 }
 
@@ -30,32 +32,30 @@ pub enum Content {
 }
 
 impl InstanceFile {
-    /// Reads of a file of `size` bytes what must be read; `head` has been read already.
+    /// Reads of a file of `size` bytes what must be read; `head` has been read already, after its stamp was taken.
     ///
     /// # Errors
     /// `too-large`, `unreadable`
-    pub fn new(file: File, size: u64, mut head: Vec<u8>) -> Result<Self, Fault> {
-        let before = input::stamp(&file);
+    pub fn new(file: File, size: u64, stamp: Option<Stamp>, mut head: Vec<u8>) -> Result<Self, Fault> {
         input::read_on(&file, &mut head, HEAD)?;
         let content = match guard::walk_beginning(head.clone(), size).filter(|b| b.samples.end == size) {
             Some(beginning) if size <= input::MAX_FILE_BYTES => Content::Head(Box::new(beginning)),
             _ => Content::Whole(input::read_rest(&file, size, head)?),
         };
-        let stamp = before.filter(|before| input::stamp(&file).as_ref() == Some(before));
+        let stamp = stamp.filter(|before| input::stamp(&file).as_ref() == Some(before));
         Ok(Self { file, stamp, content })
     }
 
-    /// Opens the file of an instance and makes sure that it still is what was scanned.
+    /// Opens the file of an instance and makes sure that it still holds what was scanned.
     ///
     /// # Errors
     /// `unreadable`, `changed`
     pub fn open(record: &InstanceRecord) -> Result<Self, Fault> {
         let (file, size) = input::open(&record.path)?;
-        let opened = Self::new(file, size, Vec::new())?;
-        match opened.stamp.is_some() && opened.stamp == record.stamp {
-            true => Ok(opened),
-            false => Err(changed()),
-        }
+        let stamp = input::stamp(&file);
+        let opened = Self::new(file, size, stamp, Vec::new())?;
+        let same = opened.stamp.is_some() && (opened.stamp == record.stamp || opened.digest() == record.digest);
+        if same { Ok(opened) } else { Err(changed()) }
     }
 
     /// What was read.
@@ -64,7 +64,7 @@ impl InstanceFile {
     }
 
     /// What the system said of the file before and after it was read; `None`: not the same.
-    pub fn stamp(&self) -> Option<&String> {
+    pub fn stamp(&self) -> Option<&Stamp> {
         self.stamp.as_ref()
     }
 
@@ -79,21 +79,20 @@ impl InstanceFile {
         }
     }
 
-    /// The pixels where they were not read, for the transfer syntax in which they are written again; `size` as for
-    /// [`Instance::pixel_group`].
+    /// The pixels where they were not read, for the transfer syntax in which they are written again.
     ///
     /// # Errors
     /// `changed`, `unreadable`, and as [`Instance::pixel_group`].
-    pub fn unread_pixels(&self, size: Option<usize>) -> Result<Option<PixelGroup<'static>>, Fault> {
+    pub fn unread_pixels(&self, samples: Samples) -> Result<Option<PixelGroup<'static>>, Fault> {
         let Content::Head(beginning) = &self.content else { return Ok(None) };
-        let samples = &beginning.samples;
-        let found = (samples.end - samples.start) as usize;
-        let group = PixelGroup::read((beginning.vr, beginning.outline.encoding), (found, size), |bytes| {
+        let place = &beginning.samples;
+        let found = (place.end - place.start) as usize;
+        let group = PixelGroup::read((beginning.vr, beginning.outline.encoding), (found, samples), |bytes| {
             let before = bytes.len();
             let mut file = &self.file;
-            file.seek(SeekFrom::Start(samples.start)).map_err(|e| input::unreadable(&e))?;
+            file.seek(SeekFrom::Start(place.start)).map_err(|e| input::unreadable(&e))?;
             file.read_to_end(bytes).map_err(|e| input::unreadable(&e))?;
-            if bytes.len() - before != found || input::stamp(file) != self.stamp {
+            if bytes.len() - before != found || self.stamp.is_none() || input::stamp(file) != self.stamp {
                 return Err(changed());
             }
             Ok(())
@@ -105,16 +104,16 @@ impl InstanceFile {
     ///
     /// # Errors
     /// `changed`, `unreadable`
-    pub fn whole(self) -> Result<Vec<u8>, Fault> {
-        let beginning = match self.content {
-            Content::Whole(bytes) => return Ok(bytes),
+    pub fn whole(&self) -> Result<Cow<'_, [u8]>, Fault> {
+        let beginning = match &self.content {
+            Content::Whole(bytes) => return Ok(Cow::Borrowed(bytes)),
             Content::Head(beginning) => beginning,
         };
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0)).map_err(|e| input::unreadable(&e))?;
         let bytes = input::read_rest(file, beginning.samples.end, Vec::new())?;
-        match input::stamp(file) == self.stamp {
-            true => Ok(bytes),
+        match self.stamp.is_some() && input::stamp(file) == self.stamp {
+            true => Ok(Cow::Owned(bytes)),
             false => Err(changed()),
         }
     }
@@ -125,7 +124,7 @@ impl InstanceFile {
         match &self.content {
             Content::Whole(bytes) => input::sha256(bytes),
             Content::Head(beginning) => {
-                let changes = input::changes(&self.file).unwrap_or_default();
+                let changes = self.stamp.as_ref().map_or("changing", |stamp| &stamp.changes);
                 let outline = &beginning.outline;
                 let head = outline.data.get(..outline.header.end).unwrap_or(&[]);
                 hex::encode(Sha256::new().chain_update(head).chain_update(changes).finalize())
@@ -142,13 +141,15 @@ fn changed() -> Fault {
 mod tests {
     use super::*;
     use crate::series::instance::tests::{element, file_of, sample};
+    use crate::series::samples::tests::two_rows;
     use dicom_core::Tag;
     use dicom_dictionary_std::uids;
     use std::path::Path;
 
     fn opened(path: &Path) -> InstanceFile {
         let (file, size) = input::open(path).unwrap();
-        InstanceFile::new(file, size, Vec::new()).unwrap()
+        let stamp = input::stamp(&file);
+        InstanceFile::new(file, size, stamp, Vec::new()).unwrap()
     }
 
     fn record(path: &Path) -> InstanceRecord {
@@ -162,7 +163,7 @@ mod tests {
     fn pixels_that_end_a_file_are_read_only_when_they_are_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let wanted = Instance::open(file_of(&sample(true, false), uids::EXPLICIT_VR_LITTLE_ENDIAN)).unwrap();
-        let (data_set, pixels) = (wanted.data_set().unwrap(), wanted.pixel_group(Some(4)).unwrap().bytes);
+        let (data_set, pixels) = (wanted.data_set().unwrap(), wanted.pixel_group(two_rows(1)).unwrap().bytes);
         let behind = element(Tag(0xFFFC, 0xFFFC), b"OB", &[0; 0], true, false);
         let odd = element(Tag(0x7FE0, 0x0010), b"OB", &[2, 1, 4, 3, 9], true, false);
         let header = &sample(true, false)[..sample(true, false).len() - 16];
@@ -178,12 +179,12 @@ mod tests {
             let file = InstanceFile::open(&record(&path)).unwrap();
             assert_eq!(matches!(file.content(), Content::Head(_)), head, "{syntax}");
             assert_eq!(file.instance().unwrap().data_set().unwrap(), data_set);
-            let unread = file.unread_pixels(Some(4)).unwrap();
+            let unread = file.unread_pixels(two_rows(1)).unwrap();
             assert_eq!(unread.is_some(), head);
             let whole = file.whole().unwrap();
             assert_eq!(whole, std::fs::read(&path).unwrap());
             let read =
-                unread.unwrap_or_else(|| Instance::open(whole).unwrap().pixel_group(Some(4)).unwrap().into_owned());
+                unread.unwrap_or_else(|| Instance::open(whole).unwrap().pixel_group(two_rows(1)).unwrap().into_owned());
             assert_eq!(read.bytes[8..], pixels[8..], "{syntax}");
         }
     }
@@ -196,7 +197,7 @@ mod tests {
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert!(matches!(opened(&path).content(), Content::Whole(_)));
         std::fs::write(&path, &whole).unwrap();
-        assert_eq!(opened(&path).unread_pixels(Some(6)).err().unwrap().code, "pixel-length");
+        assert_eq!(opened(&path).unread_pixels(two_rows(2)).err().unwrap().code, "pixel-length");
     }
 
     #[test]
@@ -214,7 +215,7 @@ mod tests {
         assert_ne!(record(&path).digest, scanned.digest);
         for code in [
             InstanceFile::open(&scanned).err().unwrap().code,
-            open.unread_pixels(Some(4)).err().unwrap().code,
+            open.unread_pixels(two_rows(1)).err().unwrap().code,
             open.whole().err().unwrap().code,
         ] {
             assert_eq!(code, "changed");

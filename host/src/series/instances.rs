@@ -1,15 +1,16 @@
 //! From recognised files to everything of one patient and study: SOP instances of any class, for chains that pass them on
 //! without making volumes of them.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
+use rayon::prelude::*;
 
 use super::group::content_uid;
 use super::header::{integer, text};
-use super::input;
+use super::input::{self, Stamp};
 use super::record::{Fault, InstanceRecord, SeriesKind, SeriesRecord, Skipped, common_folder};
 
 /// One recognised DICOM file of any class.
@@ -19,7 +20,9 @@ pub(crate) struct ScannedInstance {
     pub folder_parts: Vec<String>,
     pub input: usize,
     pub digest: String,
-    pub stamp: Option<String>,
+    /// SHA-256 of all bytes, where it was asked for.
+    pub content: Option<String>,
+    pub stamp: Option<Stamp>,
     pub transfer_syntax: String,
     /// What its header says; `Err`: why it cannot be told whose it is.
     pub facts: Result<InstanceFacts, Fault>,
@@ -69,6 +72,21 @@ impl InstanceFacts {
     }
 }
 
+/// Hashes files whose SOP Instance UID other files have too. `on_file` is told each before it is opened.
+pub(crate) fn tell_copies(found: &mut [ScannedInstance], on_file: &(dyn Fn(&Path) + Sync)) {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    let uid = |instance: &ScannedInstance| instance.facts.as_ref().ok().map(|facts| facts.sop_instance.clone());
+    for uid in found.iter().filter_map(uid) {
+        *count.entry(uid).or_default() += 1;
+    }
+    let repeated = |i: &&mut ScannedInstance| uid(i).is_some_and(|uid| count.get(&uid).is_some_and(|&n| n > 1));
+    found.par_iter_mut().filter(repeated).for_each(|instance| {
+        on_file(&instance.path);
+        // One that cannot be read any more is no copy of another.
+        instance.content = input::sha256_of(&instance.path).ok();
+    });
+}
+
 /// Groups instances by patient and study; a damaged one, as long as its header tells whose it is, spoils its study. Within a study they are ordered by Series Number, series, Instance Number and
 /// instance, so that nothing depends on the names of files. Equal copies of a file are passed over; what cannot be passed
 /// on becomes a record of its own, with its fault.
@@ -101,19 +119,18 @@ pub(crate) fn group(found: Vec<ScannedInstance>, skipped: &mut Vec<Skipped>) -> 
     }
     for ((patient, study), mut instances) in studies {
         let place = |f: &InstanceFacts| (f.series_number, f.series.clone(), f.number, f.sop_instance.clone());
-        instances.sort_by_cached_key(|(facts, instance)| (place(facts), instance.digest.clone()));
+        instances.sort_by_cached_key(|(facts, instance)| (place(facts), instance.content.clone(), instance.input));
         let mut faults = Vec::new();
         let mut kept: Vec<(InstanceFacts, ScannedInstance)> = Vec::with_capacity(instances.len());
-        let mut known: BTreeMap<String, (PathBuf, usize)> = BTreeMap::new();
+        let mut known: BTreeMap<String, (Option<String>, usize)> = BTreeMap::new();
         for (facts, instance) in instances {
             faults.extend(instance.damage.clone().map(|fault| fault.at(format_args!("#{}", instance.input))));
             match known.get(&facts.sop_instance) {
                 None => {
-                    known.insert(facts.sop_instance.clone(), (instance.path.clone(), instance.input));
+                    known.insert(facts.sop_instance.clone(), (instance.content.clone(), instance.input));
                     kept.push((facts, instance));
                 }
-                // A file that cannot be read any more is no copy of another.
-                Some((path, first)) if input::same_content(path, &instance.path).unwrap_or(false) => {
+                Some((content, first)) if content.is_some() && *content == instance.content => {
                     skipped.push(copy(instance, *first));
                 }
                 Some((_, first)) => faults.push(Fault::new(
@@ -184,9 +201,9 @@ mod tests {
 
     fn instance(input: usize, facts: Result<InstanceFacts, Fault>) -> ScannedInstance {
         let path = PathBuf::from(format!("/in/{input}"));
-        let digest = format!("{:064}", input);
-        let transfer_syntax = String::new();
-        ScannedInstance { path, folder_parts: vec![], input, digest, stamp: None, transfer_syntax, facts, damage: None }
+        let (digest, transfer_syntax) = (format!("{:064}", input), String::new());
+        let (content, stamp, damage) = (None, None, None);
+        ScannedInstance { path, folder_parts: vec![], input, digest, content, stamp, transfer_syntax, facts, damage }
     }
 
     fn facts(study: &str, series_number: i32, number: i32, sop_instance: &str) -> Result<InstanceFacts, Fault> {
@@ -231,12 +248,16 @@ mod tests {
             std::fs::write(&found.path, bytes).unwrap();
             found
         };
-        let found = vec![
+        let mut found = vec![
             file(0, "1.2.1.1", b"one"),
             file(1, "1.2.1.1", b"one"),
             file(2, "1.2.1.2", b"one"),
             file(3, "1.2.1.2", b"two"),
+            file(4, "1.2.1.3", b"one"),
         ];
+        let told = std::sync::Mutex::new(Vec::new());
+        tell_copies(&mut found, &|path| told.lock().unwrap().push(path.to_owned()));
+        assert_eq!(told.into_inner().unwrap().len(), 4, "a sign of life for each file that is read again");
         let mut skipped = Vec::new();
         let records = group(found, &mut skipped);
         assert_eq!(skipped.iter().map(|s| (s.input, s.code.as_str())).collect::<Vec<_>>(), [(1, "copy")]);

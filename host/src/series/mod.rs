@@ -26,6 +26,7 @@ pub mod png;
 pub mod read;
 pub mod record;
 mod rle;
+pub mod samples;
 pub mod scan;
 pub mod segmentation;
 pub mod select;

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::input::Stamp;
+
 use super::geometry::Geometry;
 
 /// Codes of faults that a caller may accept: the series is then still what it says, only not what most stages expect.
@@ -66,7 +68,7 @@ pub struct InstanceRecord {
     pub digest: String,
     /// What the system said of the file when it was scanned; the same words again: the same bytes.
     #[serde(default)]
-    pub stamp: Option<String>,
+    pub stamp: Option<Stamp>,
     /// SOP Instance UID; synthetic (`2.25.…`) where the file has none and `repair` allows it.
     pub sop_instance: String,
     /// Instance Number (0020,0013). Never used to order slices.

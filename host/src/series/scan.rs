@@ -1,13 +1,11 @@
 //! Finding the series in folders: walking, recognising by content, hashing, and handing over to grouping.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use dicom_dictionary_std::{tags, uids};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::facts::{Facts, is_volume_class, may_make_volume};
 use super::instance_file::{Content, InstanceFile};
@@ -96,7 +94,7 @@ enum Found {
 
 /// Scans folders (or single files) for series. Symbolic links below a root are not followed, special files are not
 /// opened; each is listed in `skipped`, with everything else that is no image of a volume. `on_file` is
-/// told each file before it is opened, and may be called from several threads.
+/// told each file before it is opened (of instances that may be copies, once more), and may be called from several threads.
 ///
 /// # Errors
 /// `no-input` for a root that does not exist or cannot be read. Everything else is told in the report.
@@ -143,6 +141,7 @@ pub fn scan(roots: &[PathBuf], options: &ScanOptions, on_file: &(dyn Fn(&Path) +
         series.retain(|s| !s.derived_by_gantry);
     }
     series.extend(niftis.into_iter().map(group::nifti_series));
+    instances::tell_copies(&mut all_instances, on_file);
     series.extend(instances::group(all_instances, &mut skipped));
     skipped.sort_by_key(|a| a.input);
     Ok(ScanReport { roots: roots.to_vec(), inputs: total, series, skipped })
@@ -212,10 +211,11 @@ fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found
     if size == 0 {
         return Err(Fault::new("empty", "the file is empty"));
     }
+    let stamp = input::stamp(&file);
     let head = input::read_head::<512>(&file)?;
     if guard::looks_like_dicom(&head) {
         return match instances {
-            true => look_at_instance(candidate, input, InstanceFile::new(file, size, head)?),
+            true => look_at_instance(candidate, input, InstanceFile::new(file, size, stamp, head)?),
             false => Ok(look_at_dicom(candidate, input, input::read_rest(&file, size, head)?)),
         };
     }
@@ -229,22 +229,9 @@ fn look_at(candidate: &Candidate, input: usize, instances: bool) -> Result<Found
         path: candidate.path.clone(),
         folder_parts: candidate.folder_parts.clone(),
         input,
-        sha256: hash_file(&candidate.path)?,
+        sha256: input::sha256_of(&candidate.path)?,
         grid,
     })))
-}
-
-/// SHA-256 of a file, read piece by piece.
-fn hash_file(path: &Path) -> Result<String, Fault> {
-    let (mut file, _) = input::open(path)?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0u8; 1 << 16];
-    loop {
-        match file.read(&mut block).map_err(|e| input::unreadable(&e))? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            n => hash.update(block.get(..n).unwrap_or(&block)),
-        }
-    }
 }
 
 /// An instance of whatever class. What is DICOM and cannot be read is no stranger to be passed over: it becomes a case that
@@ -281,8 +268,12 @@ fn look_at_instance(candidate: &Candidate, input: usize, file: InstanceFile) -> 
         path: candidate.path.clone(),
         folder_parts: candidate.folder_parts.clone(),
         input,
-        // What cannot be told from its header is told, also from its copies, by all of it.
-        digest: if facts.is_ok() { file.digest() } else { input::sha256(&file.whole()?) },
+        // What cannot be told by its header is told, also from its copies, by all of it.
+        digest: match facts.as_ref().err().map(|_| file.whole()) {
+            Some(Ok(bytes)) => input::sha256(&bytes),
+            _ => file.digest(),
+        },
+        content: None,
         stamp,
         transfer_syntax,
         facts,

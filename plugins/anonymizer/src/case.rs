@@ -15,8 +15,8 @@ use crate::refusal::{self, Passed, Refusal};
 use dicom_object::InMemDicomObject;
 use rayon::prelude::*;
 
-/// Objects that are read or cleaned at once before the caller is told how far the work is.
-const TOGETHER: usize = 256;
+/// Objects that each thread reads or cleans before the caller is told how far the work is.
+const TOGETHER: usize = 8;
 
 /// The headers of a cleaned case.
 #[derive(Debug)]
@@ -141,7 +141,8 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
             let passed = refusal::check(&header, profile);
             Ok((header, passed))
         };
-        for block in datasets.chunks(TOGETHER) {
+        let together = TOGETHER * rayon::current_num_threads();
+        for block in datasets.chunks(together) {
             for result in block.par_iter().map(read).collect::<Vec<Result<_, Refusal>>>() {
                 let n = parsed.len();
                 let (header, passed) = match result {
@@ -190,7 +191,7 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
         };
         let mut parsed = parsed.into_iter();
         loop {
-            let block: Vec<_> = parsed.by_ref().take(TOGETHER).collect();
+            let block: Vec<_> = parsed.by_ref().take(together).collect();
             if block.is_empty() {
                 break;
             }
