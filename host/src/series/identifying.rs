@@ -6,6 +6,7 @@
 //!
 //! What is collected are patients' identities. None of these types can be printed or serialised.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use dicom_core::{Tag, VR};
@@ -61,10 +62,10 @@ const NUMBERS: [Tag; 14] = [
 /// Numbers of fewer digits occur by chance.
 const DIGITS: usize = 4;
 /// Longer texts are known by their beginning and their end.
-const LONGEST: usize = 64;
+pub const LONGEST: usize = 64;
 /// What is known of a longer text at each end.
 const END: usize = 48;
-/// Opaque bytes that are text throughout are taken for text up to this length.
+/// Opaque bytes that are text throughout are taken apart up to this length; of longer ones the two ends are known.
 const OPAQUE: usize = 4096;
 
 /// A value that is gone, as it stood in the file.
@@ -91,15 +92,45 @@ pub struct Differences {
     pub unchanged: BTreeSet<(Tag, Vec<u8>)>,
 }
 
-/// What the walk over a data set gives.
-type Values<'b> = HashMap<(Vec<u32>, Tag), (VR, &'b [u8])>;
+/// Where an element stands: its path and its tag.
+type Place = (Vec<u32>, Tag);
+
+/// What the walk over a data set gives. No data set may hold a tag twice, but one may; then each of them counts.
+#[derive(Default)]
+struct Values<'b> {
+    first: HashMap<Place, (VR, &'b [u8])>,
+    again: HashMap<Place, Vec<(VR, &'b [u8])>>,
+}
+
+impl<'b> Values<'b> {
+    /// Everything, in no order.
+    fn iter(&self) -> impl Iterator<Item = (&Place, &(VR, &'b [u8]))> {
+        self.first.iter().chain(self.again.iter().flat_map(|(place, all)| all.iter().map(move |v| (place, v))))
+    }
+
+    /// What stands at one place.
+    fn at(&self, place: &Place) -> impl Iterator<Item = &(VR, &'b [u8])> {
+        self.first.get(place).into_iter().chain(self.again.get(place).into_iter().flatten())
+    }
+
+    /// The texts that stand at one place.
+    fn texts(&self, place: &Place) -> HashSet<&'b [u8]> {
+        self.at(place).filter_map(|(vr, value)| parts(place.1, *vr, value)).flatten().collect()
+    }
+}
 
 const EDGE: Encoding = Encoding { explicit: true, big_endian: false };
 
 fn values(bytes: &[u8]) -> Option<Values<'_>> {
-    let mut all = Values::new();
+    let mut all = Values::default();
     let whole = each_element(bytes, EDGE, &mut |e: Element| {
-        all.insert((e.path.to_vec(), e.tag), (e.vr, e.value));
+        let (place, value) = ((e.path.to_vec(), e.tag), (e.vr, e.value));
+        match all.first.entry(place) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+            }
+            Entry::Occupied(place) => all.again.entry(place.key().clone()).or_default().push(value),
+        }
     });
     whole.then_some(all)
 }
@@ -116,16 +147,14 @@ impl Differences {
         for ((path, tag), (vr, value)) in left.iter().filter(|((path, _), (vr, _))| !path.is_empty() && !counts(*vr)) {
             elsewhere.entry((sequences(path), *tag)).or_default().extend(parts(*tag, *vr, value).unwrap_or_default());
         }
-        for (place, (vr, value)) in &arrived {
+        for (place, (vr, value)) in arrived.iter() {
             let (path, tag) = place;
-            let there = left.get(place);
             // Numbers of images and contours are compared nowhere else.
-            if counts(*vr) && !NUMBERS.contains(tag) && there == Some(&(*vr, *value)) {
+            if counts(*vr) && !NUMBERS.contains(tag) && left.at(place).any(|there| *there == (*vr, *value)) {
                 continue;
             }
             let Some(texts) = parts(*tag, *vr, value) else { continue };
-            let stays: HashSet<&[u8]> =
-                there.and_then(|(vr, v)| parts(*tag, *vr, v)).unwrap_or_default().into_iter().collect();
+            let stays = left.texts(place);
             let moved = (!path.is_empty()).then(|| elsewhere.get(&(sequences(path), *tag))).flatten();
             for part in texts {
                 if is_own(path, *tag, &own) {
@@ -142,15 +171,12 @@ impl Differences {
                 }
             }
         }
-        for (place, (vr, value)) in &left {
-            let tag = &place.1;
-            let before = arrived.get(place);
-            if before == Some(&(*vr, *value)) {
+        for (place, (vr, value)) in left.iter() {
+            if arrived.at(place).any(|before| *before == (*vr, *value)) {
                 continue;
             }
-            let before = before.and_then(|(vr, v)| parts(*tag, *vr, v)).unwrap_or_default();
-            let before: HashSet<&[u8]> = before.into_iter().collect();
-            let new = parts(*tag, *vr, value).unwrap_or_default();
+            let before = arrived.texts(place);
+            let new = parts(place.1, *vr, value).unwrap_or_default();
             self.written.extend(new.into_iter().filter(|part| !before.contains(*part)).map(<[u8]>::to_vec));
         }
         Some(())
@@ -160,7 +186,7 @@ impl Differences {
     pub fn note_lost(&mut self, arrived: &[u8]) {
         let Some(arrived) = values(arrived) else { return };
         let charset = Charset::of(&arrived);
-        for ((_, tag), (vr, value)) in &arrived {
+        for ((_, tag), (vr, value)) in arrived.iter() {
             let texts = parts(*tag, *vr, value).unwrap_or_default();
             for part in texts.into_iter().filter(|part| class(*tag, *vr, part).direct()) {
                 self.add(*tag, *vr, part, &charset);
@@ -223,7 +249,7 @@ fn sequences(path: &[u32]) -> Vec<u32> {
 /// Items of Contributing Equipment Sequence that Gantry wrote itself, and would write again.
 fn own_items(values: &Values) -> BTreeSet<u32> {
     let mut own = BTreeSet::new();
-    for ((path, tag), (_, value)) in values {
+    for ((path, tag), (_, value)) in values.iter() {
         if let [sequence, item] = path.as_slice()
             && *sequence == number(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE)
             && *tag == tags::MANUFACTURER
@@ -249,8 +275,9 @@ struct Charset(Vec<SpecificCharacterSet>);
 
 impl Charset {
     fn of(values: &Values) -> Charset {
-        let code = values.get(&(Vec::new(), tags::SPECIFIC_CHARACTER_SET)).map(|(_, v)| *v).unwrap_or_default();
-        let codes = code.split(|&b| b == b'\\').map(trimmed).filter(|c| !c.is_empty());
+        let place = (Vec::new(), tags::SPECIFIC_CHARACTER_SET);
+        let codes = values.at(&place).flat_map(|(_, code)| code.split(|&b| b == b'\\'));
+        let codes = codes.map(trimmed).filter(|c| !c.is_empty());
         Charset(codes.filter_map(|c| SpecificCharacterSet::from_code(std::str::from_utf8(c).ok()?)).collect())
     }
 
@@ -273,6 +300,16 @@ fn ends(value: &[u8]) -> Vec<&[u8]> {
         0..=LONGEST => vec![value],
         len => vec![&value[..END], &value[len - END..]],
     }
+}
+
+/// The parts at both ends of a long text of several; none that is cut.
+fn outer(text: &[u8]) -> Vec<&[u8]> {
+    let (head, tail) = (&text[..END], &text[text.len() - END..]);
+    let separator = |b: &u8| *b == b'\\';
+    let head = head.iter().rposition(separator).map_or(head, |at| &head[..at]);
+    let tail = tail.iter().position(separator).map_or(tail, |at| &tail[at + 1..]);
+    let parts = [head, tail].into_iter().flat_map(|end| end.split(separator)).map(trimmed);
+    parts.filter(|part| !part.is_empty()).collect()
 }
 
 /// Without the padding at both ends.
@@ -307,8 +344,11 @@ fn parts(tag: Tag, vr: VR, value: &[u8]) -> Option<Vec<&[u8]>> {
             let text = trimmed(value);
             let printable =
                 std::str::from_utf8(text).is_ok_and(|t| t.chars().all(|c| !c.is_control() || c.is_whitespace()));
-            if text.len() < 4 || text.len() > OPAQUE || !printable {
+            if text.len() < 4 || !printable {
                 return None;
+            }
+            if text.len() > OPAQUE && text.contains(&b'\\') {
+                return Some(outer(text));
             }
             text.contains(&b'\\')
         }
@@ -409,6 +449,44 @@ mod tests {
         let unchanged: Vec<_> = differences.unchanged.iter().map(|(tag, _)| *tag).collect();
         assert_eq!(unchanged, [tags::PATIENT_ID]);
         assert!(differences.note(&arrived[..arrived.len() - 3], &left).is_none());
+    }
+
+    #[test]
+    fn a_tag_that_stands_twice_is_seen_twice() {
+        let twice = |first: &[u8], second: &[u8]| {
+            data_set(&[(tags::PATIENT_NAME, VR::PN, first), (tags::PATIENT_NAME, VR::PN, second)])
+        };
+        let arrived = twice(b"Miller^Ann", b"Kuehn^Ida");
+        let mut differences = Differences::default();
+        differences.note(&arrived, &data_set(&[(tags::PATIENT_NAME, VR::PN, b"GXYZ")])).expect("readable");
+        assert_eq!(gone(&differences), ["Kuehn^Ida", "Miller^Ann"]);
+        let mut differences = Differences::default();
+        differences.note(&arrived, &twice(b"GXYZ", b"Miller^Ann")).expect("readable");
+        assert_eq!(gone(&differences), ["Kuehn^Ida"]);
+        assert!(differences.unchanged.contains(&(tags::PATIENT_NAME, b"Miller^Ann".to_vec())));
+        assert!(differences.written.contains(b"GXYZ".as_slice()));
+        let mut differences = Differences::default();
+        differences.note_lost(&arrived);
+        assert_eq!(gone(&differences), ["Kuehn^Ida", "Miller^Ann"]);
+    }
+
+    #[test]
+    fn of_long_private_texts_the_ends_are_known() {
+        let filling = "and so on ".repeat(500);
+        let long =
+            format!("Written for Miller^Ann on the first of May: {filling} signed by the doctor Ida Kuehn-Berger.");
+        let list = format!("Miller^Ann\\0\\1.5\\{}\\2.5\\0\\Kuehn^Ida", "4711\\".repeat(2000));
+        for (text, wanted) in [
+            (&long, vec![long[..END].trim(), long[long.len() - END..].trim()]),
+            (&list, vec!["0", "1.5", "2.5", "4711", "Kuehn^Ida", "Miller^Ann"]),
+        ] {
+            let arrived = data_set(&[(Tag(0x0009, 0x1001), VR::UN, text.as_bytes())]);
+            let mut differences = Differences::default();
+            differences.note(&arrived, &[]).expect("readable");
+            let found = gone(&differences);
+            assert!(wanted.iter().all(|w| found.iter().any(|f| f == w)), "{found:?}");
+            assert!(found.len() <= wanted.len() && found.iter().all(|f| f.len() <= END), "{found:?}");
+        }
     }
 
     #[test]
