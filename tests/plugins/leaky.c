@@ -1,13 +1,16 @@
 /* A stage that says or writes the bytes it is told, so that a test can see whether the host finds them. */
+#define _POSIX_C_SOURCE 200809L
 #include "gantry_v1.h"
 #include "manifest.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 GANTRY_SECTION(MANIFEST_SHA256);
 
-typedef struct { char how[16]; char name[160]; char *bytes; uint64_t count; } state;
+typedef struct { char how[16]; char name[160]; char *bytes; uint64_t count; int calls; } state;
 
 static gantry_str_v1 str(const char *text)
 {
@@ -79,15 +82,33 @@ static int32_t begin(void *stage, const gantry_call_v1 *call, gantry_needs_v1 *n
 
 static int32_t process(void *stage, const gantry_call_v1 *call)
 {
-    const state *s = stage;
+    state *s = stage;
     gantry_str_v1 bytes;
     bytes.ptr = s->bytes;
     bytes.len = s->count;
+    s->calls++;
     if (strcmp(s->how, "log") == 0) call->host->report(call->ctx, GANTRY_INFO, str("said"), -1, bytes);
     if (strcmp(s->how, "warn") == 0) call->host->report(call->ctx, GANTRY_WARN, str("said"), -1, bytes);
     if (strcmp(s->how, "refuse") == 0) {
         call->host->report(call->ctx, GANTRY_ERROR, str("said"), -1, bytes);
         return GANTRY_BAD_INPUT;
+    }
+    if (strcmp(s->how, "warn-refuse") == 0) call->host->report(call->ctx, GANTRY_WARN, str("said"), -1, bytes);
+    if (strcmp(s->how, "log-refuse") == 0) call->host->report(call->ctx, GANTRY_INFO, str("said"), -1, bytes);
+    if (strcmp(s->how, "warn-refuse") == 0 || strcmp(s->how, "log-refuse") == 0) {
+        call->host->report(call->ctx, GANTRY_ERROR, str("refused"), -1, str("not today"));
+        return GANTRY_BAD_INPUT;
+    }
+    /* Says it of the first case and dies of the second. */
+    if (strcmp(s->how, "warn-die") == 0) {
+        if (s->calls > 1) abort();
+        call->host->report(call->ctx, GANTRY_WARN, str("said"), -1, bytes);
+    }
+    /* Says it of the second case and waits in the third for as long as there is a file. */
+    if (strcmp(s->how, "warn-wait") == 0) {
+        struct timespec moment = { 0, 10000000 };
+        if (s->calls == 2) call->host->report(call->ctx, GANTRY_WARN, str("said"), -1, bytes);
+        while (s->calls == 3 && access(s->name, F_OK) == 0) nanosleep(&moment, NULL);
     }
     if (strcmp(s->how, "file") == 0) return call->host->emit(call->ctx, 1, str(s->name), bytes);
     return GANTRY_OK;

@@ -206,10 +206,141 @@ fn a_value_in_the_manifest_or_in_the_words_of_a_stage_fails_the_case() {
 
 #[test]
 fn a_failed_case_leaves_no_value_either() {
-    let run = go(&chain("leaks", &leak("more", "refuse", "x", format!("see {CANARY}").as_bytes())), &[]);
+    let words = format!("see {CANARY}");
+    let reason = |run: &Run| -> String {
+        let all = run.unfinished().into_iter().filter(|c| c["code"] == "identity-leak");
+        all.map(|c| c["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let run = go(&chain("leaks", &leak("more", "refuse", "x", words.as_bytes())), &[]);
     assert_eq!(run.code, 1, "{}", run.words);
     assert_eq!(holders(&run.out, CANARY), Vec::<String>::new(), "{}", run.words);
     assert!(run.words.contains("identity-leak"), "{}", run.words);
+    // The worker found it before it could be told: the patient's own case says why it failed without it.
+    assert!(reason(&run).starts_with("the reason for which the case failed holds the value of"), "{}", reason(&run));
+    let run = go(&chain("leaks", &leak("more", "warn-refuse", "x", words.as_bytes())), &[]);
+    found("warning of a failed case", &run, true);
+    assert!(reason(&run).starts_with("a warning of the case"), "{}", reason(&run));
+    let run = go(&chain("leaks", &leak("more", "log-refuse", "x", words.as_bytes())), &[]);
+    found("log of a failed case", &run, true);
+    assert!(reason(&run).starts_with("the log holds"), "{}", reason(&run));
+}
+
+/// A folder with these patients, of so many slices.
+fn cohort(patients: &[(&'static str, u16)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (name, slices)) in patients.iter().enumerate() {
+        Patient { name, z_mm: 0.0, slices: *slices, seed: i as u16 + 1 }.write(folder.path());
+    }
+    folder
+}
+
+#[test]
+fn the_values_of_a_case_that_no_worker_compared_are_searched_in_those_of_others() {
+    // The first case says it of the second, of which the worker dies.
+    let run = go(&chain("leaks", &leak("more", "warn-die", "x", format!("see {CANARY}").as_bytes())), &["--jobs", "1"]);
+    assert_eq!((run.code, holders(&run.out, CANARY)), (1, vec![]), "{}", run.words);
+    assert!(run.unfinished().iter().any(|c| c["code"] == "worker-died"), "{:?}", run.unfinished());
+    assert!(run.words.contains("identity-leak"), "{}", run.words);
+    // A case that no worker is given: a slice is missing.
+    let folder = cohort(&[(CANARY, 6), ("neighbour-2", 3)]);
+    std::fs::remove_file(folder.path().join(CANARY).join("002.dcm")).unwrap();
+    let text = chain("leaks", &leak("more", "warn", "x", format!("see {CANARY}").as_bytes()));
+    let run = run_among(&text, &[leaky()], folder.path(), &[], &[]);
+    assert_eq!((run.code, holders(&run.out, CANARY)), (1, vec![]), "{}", run.words);
+    assert!(run.unfinished().iter().any(|c| c["status"] == "quarantined"), "{:?}", run.unfinished());
+    assert!(run.words.contains("identity-leak"), "{}", run.words);
+}
+
+/// `gantry run` of a chain over three patients, whose stage says `words` of the second and waits in the third for as long as
+/// there is a file `wait`.
+struct Waiting {
+    folder: tempfile::TempDir,
+    patients: tempfile::TempDir,
+}
+
+impl Waiting {
+    fn new(words: &str) -> Waiting {
+        let folder = tempfile::tempdir().unwrap();
+        let wait = folder.path().join("wait");
+        std::fs::write(&wait, "").unwrap();
+        let text = chain("waits", &leak("more", "warn-wait", wait.to_str().unwrap(), words.as_bytes()));
+        std::fs::write(folder.path().join("p.toml"), text).unwrap();
+        Waiting { folder, patients: cohort(&[(CANARY, 3), ("r-neighbour", 3), ("s-neighbour", 3)]) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut command = gantry_tests::launch::gantry();
+        command.arg("run").arg(self.path("p.toml")).arg("-i").arg(self.patients.path()).arg("-o").arg(self.path("out"));
+        command.arg("--plugins").arg(leaky()).arg("--key").arg(bench::key()).args(["--jobs", "1"]);
+        command
+    }
+
+    /// Starts it and comes back when it waits in its third case.
+    fn start(&self) -> std::process::Child {
+        use std::process::Stdio;
+        let child = self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let journal = || std::fs::read_to_string(self.path("out/journal.jsonl")).unwrap_or_default();
+        while journal().matches("case-started").count() < 3 {
+            assert!(std::time::Instant::now() < deadline, "{}", journal());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child
+    }
+}
+
+#[test]
+fn a_run_that_resumes_a_killed_one_searches_for_the_values_of_its_cases() {
+    let waiting = Waiting::new(&format!("see {CANARY}"));
+    let mut child = waiting.start();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let journal = std::fs::read_to_string(waiting.path("out/journal.jsonl")).unwrap();
+    assert!(journal.contains(CANARY) && !journal.contains("run-finished"), "{journal}");
+    std::fs::remove_file(waiting.path("wait")).unwrap();
+    let ended = gantry_tests::launch::end(&mut waiting.command()).expect(1);
+    assert!(ended.stderr.contains("identity-leak"), "{}", ended.stderr);
+    assert_eq!(holders(&waiting.path("out"), CANARY), Vec::<String>::new());
+    // Both of the killed run's cases were kept until then: the patient's is withdrawn, that of the others stands.
+    let json = gantry_tests::launch::run_json(&waiting.path("out"));
+    let done = json["cases"].as_array().unwrap().iter().filter(|c| c["status"] == "done").count();
+    assert_eq!(done, 2, "{json}");
+    // Run again, nothing is wrong any more.
+    gantry_tests::launch::end(&mut waiting.command()).expect(0);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_at_the_end_fails_the_run_and_its_manifest_is_written() {
+    for (words, leaks) in [("nobody", 0), (CANARY, 1)] {
+        let waiting = Waiting::new(words);
+        let mut child = waiting.start();
+        std::fs::remove_file(waiting.path("out/journal.jsonl")).unwrap();
+        std::fs::remove_file(waiting.path("wait")).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        let json = gantry_tests::launch::run_json(&waiting.path("out"));
+        assert_eq!(json["self_audit"]["findings"], leaks, "{json}");
+        assert_eq!(holders(&waiting.path("out"), CANARY), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_patient_number_that_a_stage_writes_as_a_number_fails_the_case() {
+    let folder = cohort(&[("4711002", 3), ("neighbour-2", 3)]);
+    let run = |json: &str| {
+        let text = chain("leaks", &leak("more", "file", "figures.json", json.as_bytes()));
+        run_among(&text, &[leaky()], folder.path(), &[], &[])
+    };
+    run(r#"{"voxels": 14711002, "share": 0.4711002, "sum": 47110020}"#).ended(0);
+    for json in [r#"{"x": 4711002}"#, "[4711002.0]", "[{\"x\": -4.711002e6}]"] {
+        let run = run(json).ended(1);
+        let reasons = reasons(&run);
+        assert!(reasons[0].contains("(0010,0020) of the source, as a number"), "{json}: {reasons:?}");
+        assert!(!reasons[0].contains("4711002"), "{reasons:?}");
+    }
 }
 
 #[test]

@@ -21,9 +21,28 @@ pub struct Case {
     /// Input indices, ascending.
     pub inputs: Vec<usize>,
     /// Series for every source node, or why there is none.
-    pub sources: Result<BTreeMap<String, SeriesRecord>, Failure>,
+    pub sources: Result<BTreeMap<String, SeriesRecord>, Refused>,
     /// Digest of the plan and of every input byte.
     pub digest: String,
+}
+
+/// Why a case is not run.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// In words.
+    pub failure: Failure,
+    /// The series it would have been made of.
+    pub series: Vec<SeriesRecord>,
+}
+
+impl Case {
+    /// What the scan knows of it.
+    pub fn series(&self) -> Vec<&SeriesRecord> {
+        match &self.sources {
+            Ok(sources) => sources.values().collect(),
+            Err(refused) => refused.series.iter().collect(),
+        }
+    }
 }
 
 /// The source node whose series a node is given: itself, or the one it is bound to (`labels-read`).
@@ -107,7 +126,7 @@ pub fn of(plan: &Plan, report: &ScanReport, key: &Key, naming: CaseName) -> Resu
         };
         let sources = match refused {
             None => Ok(chosen),
-            Some(failure) => Err(failure),
+            Some(failure) => Err(Refused { failure, series: group.into_iter().cloned().collect() }),
         };
         let digest = digest(plan, sources.as_ref().ok(), &report.roots);
         cases.push((inputs.first().copied().unwrap_or(0), patient, study, Case { name, inputs, sources, digest }));

@@ -1,7 +1,8 @@
 //! [`Ledger`]: the supervisor's books: the journal, commits, what became of every case, and how the books of a run that takes
 //! identity away are ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::cases::Case;
 use super::failure::{Failure, Outcome};
@@ -10,7 +11,7 @@ use super::node::Warning;
 use super::output::Output;
 use super::protocol::{Completion, Private};
 use super::run_json::{self, RunRecord};
-use super::self_audit::{self, Finding, Texts};
+use super::self_audit::{self, Finding, Public, Texts, Withheld};
 use super::supervisor::{RunError, Summary, Watcher, environment};
 use crate::identity::{MappingFile, MappingRow};
 
@@ -23,6 +24,8 @@ pub struct Ledger<'a> {
     pub known: BTreeMap<String, Record>,
     /// Counts.
     pub summary: Summary,
+    /// Cases of this run that an earlier one finished.
+    kept: BTreeSet<String>,
     /// Values that must stand in none of the run's documents; in memory only.
     pub documents: self_audit::Documents,
     /// What stands for whom, where it was asked for.
@@ -44,7 +47,38 @@ impl<'a> Ledger<'a> {
             }
         }
         let documents = self_audit::Documents::default();
-        Ledger { output, journal, watcher, known, summary: Summary::default(), documents, mapping: None }
+        Ledger {
+            output,
+            journal,
+            watcher,
+            known,
+            summary: Summary::default(),
+            kept: BTreeSet::new(),
+            documents,
+            mapping: None,
+        }
+    }
+
+    /// Takes what a worker told of a case for this process's memory alone.
+    pub fn take_private(&mut self, case: &Case, private: &Private) {
+        if let Some(withheld) = Withheld::unpacked(&private.withheld)
+            && !withheld.values().is_empty()
+        {
+            self.documents.add(&case.name, withheld);
+        }
+        if let Some(leaked) = Withheld::unpacked(&private.leaked) {
+            self.documents.add_leaked(leaked);
+        }
+    }
+
+    /// Takes what the scan knew of the cases of this folder that no worker of this run compared: refused ones, those whose
+    /// worker died, and those that an earlier run finished, perhaps without searching its documents.
+    pub fn take_unread<'c>(&mut self, cases: impl Iterator<Item = &'c Case>, roots: &[PathBuf], public: &Public) {
+        for case in cases.filter(|case| self.known.contains_key(&case.name)) {
+            if !self.documents.has(&case.name) {
+                self.documents.add(&case.name, self_audit::known_to_scan(&case.series(), roots, public));
+            }
+        }
     }
 
     fn append(&mut self, record: &Record) -> Result<(), RunError> {
@@ -67,6 +101,7 @@ impl<'a> Ledger<'a> {
                     };
                     if completion.outputs.iter().all(there) {
                         self.summary.kept += 1;
+                        self.kept.insert(case.name.clone());
                         continue;
                     }
                     Some("its results are no longer complete")
@@ -196,21 +231,21 @@ impl<'a> Ledger<'a> {
             // A folder that is no case of Gantry's is nobody's result.
             _ => return Ok(()),
         };
-        self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e))?;
-        if cases.iter().any(|c| c.name == finding.case) {
-            match self.summary.done {
-                0 => self.summary.kept = self.summary.kept.saturating_sub(1),
-                _ => self.summary.done -= 1,
-            }
+        let discarded = self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e));
+        match self.kept.remove(&finding.case) {
+            true => self.summary.kept -= 1,
+            false if cases.iter().any(|c| c.name == finding.case) => self.summary.done -= 1,
+            // Finished by an earlier run, and not asked for now.
+            false => {}
         }
         self.summary.failed += 1;
         self.watcher.case(&finding.case, Some(&finding.failure));
         let (case, failure) = (finding.case.clone(), finding.failure.clone());
         let (digest, inputs) = finished;
         let record = Record::CaseFailed { case: case.clone(), digest, inputs, failure, warnings: Vec::new() };
-        self.append(&record)?;
+        let appended = self.append(&record);
         self.known.insert(case, record);
-        Ok(())
+        discarded.and(appended)
     }
 }
 
@@ -223,28 +258,31 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
     let failed = |e: std::io::Error| environment("the self-audit of the run's documents", &e);
     let path = ledger.output.folder.join("journal.jsonl");
     let manifest = run_json::render(run, ledger, None);
-    let journal = std::fs::read(&path).map_err(failed)?;
+    // A journal that cannot be read fails the run, but its manifest is searched and written all the same.
+    let journal = std::fs::read(&path).map_err(failed);
     let said = self_audit::said::take();
     let names = written_names(&ledger.finished_files());
-    let texts = Texts { journal: &journal, manifest: manifest.as_bytes(), said: &said, names: &names };
+    let text = journal.as_deref().unwrap_or_default();
+    let texts = Texts { journal: text, manifest: manifest.as_bytes(), said: &said, names: &names };
     let codes = ledger.known.values().filter_map(|record| match record {
         Record::CaseFailed { failure, .. } => Some(failure.code.clone()),
         _ => None,
     });
     ledger.documents.forget_names(&codes.collect());
-    let (mut findings, figures) = ledger.documents.search(&texts).map_err(failed)?;
+    let (mut findings, mut figures) = ledger.documents.search(&texts);
+    figures.files -= usize::from(journal.is_err());
+    let mut ended = journal.map(|_| ());
     for finding in &findings {
-        ledger.withdraw(finding, run.cases)?;
+        ended = ended.and(ledger.withdraw(finding, run.cases));
     }
-    let swept = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files()).map_err(failed)?;
-    let (others, unread) = swept;
+    let (others, unread) = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files());
     if unread > 0 {
         ledger.watcher.remark(&format!(
             "{unread} cases could not be searched for identifying values of other cases: files of theirs cannot be read"
         ));
     }
     for finding in others {
-        ledger.withdraw(&finding, run.cases)?;
+        ended = ended.and(ledger.withdraw(&finding, run.cases));
         findings.push(finding);
     }
     if !findings.is_empty() {
@@ -254,15 +292,17 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
             findings.len()
         ));
     }
-    ledger.close(run.complete)?;
+    ended = ended.and(ledger.close(run.complete));
     let manifest = run_json::render(run, ledger, Some(&figures));
     if findings.is_empty() {
-        return ledger.manifest(&manifest);
+        return ledger.manifest(&manifest).and(ended);
     }
-    ledger.manifest(&ledger.documents.redacted(&manifest, false).map_err(failed)?)?;
-    let journal = std::fs::read_to_string(&path).map_err(failed)?;
-    let clean = ledger.documents.redacted(&journal, true).map_err(failed)?;
-    ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
+    let written = ledger.manifest(&ledger.documents.redacted(&manifest, false));
+    let journal = std::fs::read_to_string(&path).map_err(failed).and_then(|journal| {
+        let clean = ledger.documents.redacted(&journal, true);
+        ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
+    });
+    written.and(ended).and(journal)
 }
 
 /// Paths below the output folder that cases and the run itself wrote; what else lies there is not Gantry's.

@@ -16,7 +16,7 @@ use super::node::Warning;
 use super::output::{Output, OutputError};
 use super::protocol::{CaseOrder, Completion, PrepareOrder, Private, ScanOrder};
 use super::run_json::{self, RunRecord};
-use super::self_audit::{self, Withheld};
+use super::self_audit::{self, Public};
 use crate::identity::{Key, MappingError, MappingFile};
 use crate::pipeline::CaseName;
 use crate::plan::{Plan, Planned, Request, estimate};
@@ -193,7 +193,7 @@ pub fn run(
             all
         }
     };
-    let chosen = choose(all, options)?;
+    let (chosen, others) = choose(all, options)?;
     watcher.cases(chosen.len());
     let record = Record::RunStarted {
         run_time,
@@ -211,7 +211,11 @@ pub fn run(
     let complete = ended.is_ok();
     let record = RunRecord { request: &request, planned, options, run_time, cases: &chosen, complete };
     let written = match self_audit::wanted(&planned.plan.graph) {
-        true => close_audited(&mut ledger, &record),
+        true => {
+            let public = Public::of_run(&request.pipeline_text, &planned.plan.graph, run_time);
+            ledger.take_unread(chosen.iter().chain(&others), &roots, &public);
+            close_audited(&mut ledger, &record)
+        }
         false => ledger.close(complete).and_then(|()| ledger.manifest(&run_json::render(&record, &ledger, None))),
     };
     let mapped = ledger.settle_mapping();
@@ -303,18 +307,17 @@ fn write_index(graph: &crate::graph::Graph, output: &Output, report: &ScanReport
     written.map_err(|e| environment("writing OUT/private/index.jsonl", &e))
 }
 
-fn choose(all: Vec<Case>, options: &RunOptions) -> Result<Vec<Case>, RunError> {
-    let mut chosen = all;
-    if !options.only.is_empty() {
-        if let Some(unknown) = options.only.iter().find(|o| !chosen.iter().any(|c| &c.name == *o)) {
-            return Err(RunError { exit: 2, text: format!("--only {unknown}: there is no such case") });
-        }
-        chosen.retain(|c| options.only.contains(&c.name));
+/// The cases that are asked for, and the others.
+fn choose(all: Vec<Case>, options: &RunOptions) -> Result<(Vec<Case>, Vec<Case>), RunError> {
+    if let Some(unknown) = options.only.iter().find(|o| !all.iter().any(|c| &c.name == *o)) {
+        return Err(RunError { exit: 2, text: format!("--only {unknown}: there is no such case") });
     }
+    let asked = |case: &Case| options.only.is_empty() || options.only.contains(&case.name);
+    let (mut chosen, mut others): (Vec<Case>, Vec<Case>) = all.into_iter().partition(asked);
     if let Some(limit) = options.limit {
-        chosen.truncate(limit);
+        others.extend(chosen.drain(limit.min(chosen.len())..));
     }
-    Ok(chosen)
+    Ok((chosen, others))
 }
 
 /// Scans through a worker. A file on which the worker dies is left out and the scan is begun again.
@@ -393,7 +396,7 @@ fn drive(
 ) -> Result<(), RunError> {
     // Refusals need no worker.
     let refusal = |case: &Case| match &case.sources {
-        Err(failure) => Some(failure.clone()),
+        Err(refused) => Some(refused.failure.clone()),
         Ok(sources) => too_large(plan, sources, options.memory_limit),
     };
     let (refused, todo): (Vec<usize>, Vec<usize>) = todo.into_iter().partition(|&i| refusal(&chosen[i]).is_some());
@@ -433,13 +436,8 @@ fn drive(
         }
         drop(sender);
         for back in receiver {
-            if let Back::Case(i, private, _) = &back
-                && let Some(withheld) = Withheld::unpacked(&private.withheld)
-            {
-                ledger.documents.add(&chosen[*i].name, withheld);
-                if let Some(leaked) = Withheld::unpacked(&private.leaked) {
-                    ledger.documents.add_leaked(leaked);
-                }
+            if let Back::Case(i, private, _) = &back {
+                ledger.take_private(&chosen[*i], private);
             }
             let result = match back {
                 Back::Started(i) => ledger.started(&chosen[i]),

@@ -372,18 +372,25 @@ impl Ready {
             };
         }
         let differences = differences.into_inner().unwrap_or_else(|e| e.into_inner());
-        let withheld = self.withheld(case, &differences, completion.is_err());
+        let mut withheld = self.withheld(case, &differences, completion.is_err());
         let mapping = mapping(services.mapping, &differences);
-        let mut private = Private { withheld: withheld.packed(), leaked: String::new(), mapping };
+        let mut leaked = Withheld::default();
         let audited = completion.and_then(|completion| {
             self.pulse.progress(1);
             let figures = self.audit(case, &completion, &withheld).map_err(|unclean| {
-                private.leaked = unclean.value.packed();
+                leaked.join(*unclean.value);
                 *unclean.failure
             })?;
             synced()?;
             Ok(Completion { self_audit: Some(figures), seconds: started.elapsed().as_secs_f64(), ..completion })
         });
+        let audited = audited.map_err(|failure| {
+            let log = self_audit::said::take();
+            let (failure, found) = self_audit::failed(failure, &mut warnings, &log, &mut withheld);
+            leaked.join(found);
+            failure
+        });
+        let private = Private { withheld: withheld.bounded().packed(), leaked: leaked.packed(), mapping };
         match audited {
             Ok(completion) => Reply::Finished { completion: Box::new(completion), private },
             Err(failure) => Reply::Failed { case_no: case.case_no, failure, warnings, private },
@@ -392,13 +399,7 @@ impl Ready {
 
     /// What must not leave of a case; of one that failed before its headers were read, what the scan knew.
     fn withheld(&self, case: &CaseOrder, differences: &Differences, failed: bool) -> Withheld {
-        let mut text = self.order.request.pipeline_text.clone() + &self.plan.graph.canonical_json();
-        // What a stage's document lets it say is known before any patient is.
-        for message in self.plan.graph.nodes.iter().flat_map(|node| &node.entry.spec.messages) {
-            text.push(' ');
-            text.push_str(message);
-        }
-        let public = Public::new(&text, self.order.run_time, jiff::Timestamp::now());
+        let public = Public::of_run(&self.order.request.pipeline_text, &self.plan.graph, self.order.run_time);
         let names = self_audit::source_names(case.sources.values(), &case.roots);
         match failed && differences.gone.is_empty() {
             true => Withheld::of(&self_audit::unread(case.sources.values()), &names, &public),

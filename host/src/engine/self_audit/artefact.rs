@@ -7,7 +7,7 @@ use std::path::Path;
 use dicom_core::VR;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
-use super::search::{Numbers, Stream};
+use super::search::{Numbers, Stream, whole_number};
 use crate::series::elements::each_element;
 use crate::series::guard::{self, Beginning, Outline, PixelSpan};
 use crate::series::header;
@@ -57,12 +57,13 @@ fn broken(why: &'static str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, why)
 }
 
-/// A text or anything else: whole, and the strings of JSON as they are meant.
+/// A text or anything else: whole, and strings and numbers of JSON as they are meant.
 fn text(bytes: Vec<u8>) -> Artefact {
     match json(&bytes) {
         Some(strings) => {
             let strings = Stream { bytes: strings, numbers: Numbers::All };
-            Artefact { kind: "JSON", streams: vec![Stream { bytes, numbers: Numbers::No }, strings] }
+            let figures = Stream { bytes: whole_numbers(&bytes), numbers: Numbers::Whole };
+            Artefact { kind: "JSON", streams: vec![Stream { bytes, numbers: Numbers::No }, strings, figures] }
         }
         None => Artefact { kind: "other", streams: vec![Stream { bytes, numbers: Numbers::Long }] },
     }
@@ -95,6 +96,42 @@ pub fn json(bytes: &[u8]) -> Option<Vec<u8>> {
         collect(&value.ok()?, &mut out);
     }
     Some(out)
+}
+
+/// The numbers of a JSON document that may number somebody, each ended by a zero. They are read as they are written: a number of
+/// many digits is none of the processor's.
+fn whole_numbers(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = match first {
+            b'"' => past_string(after),
+            b'-' | b'0'..=b'9' => {
+                let part = |b: &u8| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E');
+                let end = rest.iter().position(|b| !part(b)).unwrap_or(rest.len());
+                let (number, after) = rest.split_at(end);
+                if let Some(digits) = whole_number(number) {
+                    out.extend(digits);
+                    out.push(0);
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    out
+}
+
+/// What follows the string of JSON that has begun.
+fn past_string(mut bytes: &[u8]) -> &[u8] {
+    while let Some((&first, after)) = bytes.split_first() {
+        bytes = match first {
+            b'"' => return after,
+            b'\\' => after.get(1..).unwrap_or_default(),
+            _ => after,
+        };
+    }
+    bytes
 }
 
 /// Preamble, file meta information, data set and what follows the pixels.
@@ -314,5 +351,16 @@ mod tests {
         assert_eq!(strings.bytes, "M\u{fc}ller\0a/b\0x\x004712\0".as_bytes());
         assert_eq!((artefact.streams[0].numbers, strings.numbers), (Numbers::No, Numbers::All));
         assert_eq!(taken_apart(b"{not json").kind, "other");
+    }
+
+    #[test]
+    fn numbers_of_json_are_read_as_they_are_meant() {
+        let artefact = taken_apart(
+            br#"{"x": 4711002, "\"y 4711003": -4711004.0, "z": ["4711005", 4.711006e6, 4711007.5, 12345, 0.4711008,
+                 98765432109876543210987]}"#,
+        );
+        let figures = &artefact.streams[2];
+        assert_eq!(figures.numbers, Numbers::Whole);
+        assert_eq!(figures.bytes, b"4711002\x004711004\x004711006\098765432109876543210987\0");
     }
 }

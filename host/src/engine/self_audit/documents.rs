@@ -7,16 +7,12 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
+use super::IN_PLACE;
 use super::artefact;
 use super::figures::Figures;
 use super::search::{Hit, Numbers, Searcher};
 use super::withheld::{Value, Withheld};
 use crate::engine::failure::Failure;
-
-/// Values of one automaton.
-const AT_ONCE: usize = 2000;
-/// What stands where a value stood.
-const IN_PLACE: &str = "(withheld)";
 
 /// A value with the cases that have it.
 type Held<'a> = (&'a Value, Vec<&'a str>);
@@ -56,6 +52,11 @@ impl Documents {
         self.cases.insert(case.to_owned(), withheld);
     }
 
+    /// Whether the values of a case are known.
+    pub fn has(&self, case: &str) -> bool {
+        self.cases.contains_key(case)
+    }
+
     /// Names of source folders that are words of these codes are no sign of anybody.
     pub fn forget_names(&mut self, codes: &BTreeSet<String>) {
         self.cases.values_mut().for_each(|withheld| withheld.forget_names(codes));
@@ -69,16 +70,13 @@ impl Documents {
     /// Searches the files of finished cases for the values that were found anywhere: what leaks of one patient may stand in
     /// the results of others. `finished` are names of cases with the paths of their files. Also how many cases have files that
     /// cannot be read any more.
-    ///
-    /// # Errors
-    /// In words why they cannot be searched.
-    pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> std::io::Result<(Vec<Finding>, usize)> {
+    pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> (Vec<Finding>, usize) {
         // What is short may stand in the results of another by chance.
         let leaked: Vec<&Value> = self.leaked.values().iter().filter(|v| !v.short()).collect();
         if leaked.is_empty() {
-            return Ok((Vec::new(), 0));
+            return (Vec::new(), 0);
         }
-        let searcher = Searcher::new(leaked.iter().copied()).map_err(std::io::Error::other)?;
+        let parts: Vec<Searcher> = Searcher::parts(leaked.iter().copied()).collect();
         let holds = |(case, files): &(String, Vec<String>)| -> (Option<Finding>, bool) {
             let mut unread = false;
             for (i, file) in files.iter().enumerate() {
@@ -87,7 +85,7 @@ impl Documents {
                     continue;
                 };
                 for stream in &artefact.streams {
-                    if let Some(hit) = searcher.hits(&stream.bytes, stream.numbers).next() {
+                    if let Some(hit) = parts.iter().find_map(|p| p.hits(&stream.bytes, stream.numbers).next()) {
                         let origin = leaked.get(hit.value).map(|v| v.origin()).unwrap_or_default();
                         let text = format!("file {} of {} holds {origin} of another case", i + 1, files.len());
                         let failure = Failure::host(super::LEAK, text);
@@ -99,7 +97,7 @@ impl Documents {
         };
         let swept: Vec<(Option<Finding>, bool)> = finished.par_iter().map(holds).collect();
         let unread = swept.iter().filter(|(_, unread)| *unread).count();
-        Ok((swept.into_iter().filter_map(|(finding, _)| finding).collect(), unread))
+        (swept.into_iter().filter_map(|(finding, _)| finding).collect(), unread)
     }
 
     /// Every value once, with the cases that have it.
@@ -114,21 +112,9 @@ impl Documents {
         all.into_values().collect()
     }
 
-    /// Calls `each` with an automaton for some of the values at a time; false if one cannot be built.
-    fn in_parts<T: Send>(&self, each: impl Fn(&[Held], &Searcher) -> Vec<T> + Sync) -> Option<Vec<T>> {
-        let values = self.values();
-        let parts: Vec<Option<Vec<T>>> = values
-            .par_chunks(AT_ONCE)
-            .map(|part| Searcher::new(part.iter().map(|(v, _)| *v)).ok().map(|searcher| each(part, &searcher)))
-            .collect();
-        parts.into_iter().collect::<Option<Vec<_>>>().map(|parts| parts.into_iter().flatten().collect())
-    }
-
-    /// Searches the documents. One finding a case at most.
-    ///
-    /// # Errors
-    /// The system's, or in words why they cannot be searched.
-    pub fn search(&mut self, texts: &Texts) -> std::io::Result<(Vec<Finding>, Figures)> {
+    /// Searches the documents. One finding a case at most; whatever is found, of whomever, is then taken out by
+    /// [`Documents::redacted`].
+    pub fn search(&mut self, texts: &Texts) -> (Vec<Finding>, Figures) {
         let names = texts.names;
         let strings = |bytes: &[u8]| artefact::json(bytes).unwrap_or_default();
         let (journal, manifest) = (strings(texts.journal), strings(texts.manifest));
@@ -141,50 +127,41 @@ impl Documents {
             ("a name below the output folder", &joined, Numbers::Long),
             ("what was said on a standard stream", texts.said, Numbers::Long),
         ];
-        let found = self.in_parts(|part, searcher| {
-            let mut found = Vec::new();
-            for (what, bytes, numbers) in streams {
-                for hit in searcher.hits(bytes, numbers) {
-                    let Some((value, cases)) = part.get(hit.value) else { continue };
-                    let holders = if what.starts_with("a name") { folder_at(&joined, &hit) } else { None };
-                    let failure =
-                        Failure::host(super::LEAK, format!("{what} holds {}, {}", value.origin(), hit.form.words()));
-                    for case in cases.iter().copied().chain(holders) {
-                        found.push((Finding { case: case.to_owned(), failure: failure.clone() }, (*value).clone()));
+        let (mut findings, mut leaked): (Vec<Finding>, BTreeMap<usize, Value>) = Default::default();
+        let mut seen = BTreeSet::new();
+        let values = self.values();
+        for searcher in Searcher::parts(values.iter().map(|(value, _)| *value)) {
+            let found = streams
+                .par_iter()
+                .flat_map_iter(|(what, bytes, numbers)| searcher.hits(bytes, *numbers).map(move |hit| (*what, hit)));
+            for (what, hit) in found.collect::<Vec<(&str, Hit)>>() {
+                let Some((value, cases)) = values.get(hit.value) else { continue };
+                leaked.entry(hit.value).or_insert_with(|| (*value).clone());
+                let holders = if what.starts_with("a name") { folder_at(&joined, &hit) } else { None };
+                let text = || format!("{what} holds {}, {}", value.origin(), hit.form.words());
+                for case in cases.iter().copied().chain(holders) {
+                    if seen.insert(case.to_owned()) {
+                        findings.push(Finding { case: case.to_owned(), failure: Failure::host(super::LEAK, text()) });
                     }
                 }
             }
-            found
-        });
-        let Some(found) = found else {
-            return Err(std::io::Error::other("there are more identifying values than can be searched for"));
-        };
-        let mut seen = BTreeSet::new();
-        let found: Vec<_> = found.into_iter().filter(|(f, _)| seen.insert(f.case.clone())).collect();
-        let (findings, leaked): (Vec<Finding>, Vec<Value>) = found.into_iter().unzip();
-        leaked.into_iter().for_each(|value| self.leaked.join(Withheld::from(value)));
+        }
+        leaked.into_values().for_each(|value| self.leaked.join(Withheld::from(value)));
         let mut figures = Figures { files: names.len() + 2, findings: findings.len(), ..Figures::default() };
         figures.bytes = streams.iter().map(|(_, bytes, _)| bytes.len() as u64).sum();
         figures.searched = self.cases.values().map(|w| w.values().len()).sum();
-        Ok((findings, figures))
+        (findings, figures)
     }
 
-    /// A JSON document, or one a line, with every value replaced. What still holds one then (in a number, or across two
-    /// strings) is left out as a whole line.
-    ///
-    /// # Errors
-    /// In words why it cannot be searched.
-    pub fn redacted(&self, text: &str, lines: bool) -> std::io::Result<String> {
-        let fail = || std::io::Error::other("there are more identifying values than can be searched for");
-        let values = self.values();
-        let parts: Option<Vec<Searcher>> =
-            values.par_chunks(AT_ONCE).map(|part| Searcher::new(part.iter().map(|(v, _)| *v)).ok()).collect();
-        let parts = parts.ok_or_else(fail)?;
+    /// A JSON document, or one a line, with every value replaced that was found anywhere. What still holds one then (in a
+    /// number, or across two strings) is left out as a whole line.
+    pub fn redacted(&self, text: &str, lines: bool) -> String {
+        let parts: Vec<Searcher> = Searcher::parts(self.leaked.values()).collect();
         if lines {
             let kept = text.lines().filter_map(|line| clean(line, &parts, false));
-            return Ok(kept.fold(String::new(), |all, line| all + &line + "\n"));
+            return kept.fold(String::new(), |all, line| all + &line + "\n");
         }
-        Ok(clean(text, &parts, true).unwrap_or_else(|| "{}".to_owned()) + "\n")
+        clean(text, &parts, true).unwrap_or_else(|| "{}".to_owned()) + "\n"
     }
 }
 
@@ -232,10 +209,12 @@ mod tests {
     use crate::engine::self_audit::Public;
     use crate::series::identifying::{Class, Differences, Gone};
 
-    fn documents(case: &str, value: &str) -> Documents {
+    fn documents(case: &str, values: &[&str]) -> Documents {
         let mut differences = Differences::default();
-        let gone = Gone { raw: value.as_bytes().to_vec(), text: None, class: Class::Identifier };
-        differences.gone.insert(gone, dicom_core::Tag(0x0010, 0x0020));
+        for value in values {
+            let gone = Gone { raw: value.as_bytes().to_vec(), text: None, class: Class::Identifier };
+            differences.gone.insert(gone, dicom_core::Tag(0x0010, 0x0020));
+        }
         let noon: jiff::Timestamp = "2026-03-01T12:30:15Z".parse().unwrap();
         let mut documents = Documents::default();
         documents.add(case, Withheld::of(&differences, &BTreeSet::new(), &Public::new("", noon, noon)));
@@ -244,10 +223,10 @@ mod tests {
 
     #[test]
     fn a_value_in_a_document_a_name_or_the_log_is_a_finding_of_its_case() {
-        let mut documents = documents("c-1", "Canary471112");
+        let mut documents = documents("c-1", &["Canary471112"]);
         let mut search = |journal: &str, manifest: &str, said: &str, names: &[String]| {
             let (journal, manifest, said) = (journal.as_bytes(), manifest.as_bytes(), said.as_bytes());
-            documents.search(&Texts { journal, manifest, said, names }).unwrap().0
+            documents.search(&Texts { journal, manifest, said, names }).0
         };
         assert!(search("{}", "{}", "", &[]).is_empty());
         for (journal, manifest, said) in [
@@ -266,11 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_written_again_without_it() {
-        let documents = documents("c-1", "Canary471112");
-        let text = "{\"event\":\"a\",\"Canary471112\":[\"see Canary471112\"]}\n{\"event\":\"b\"}\n";
-        let wanted = "{\"(withheld)\":[\"see (withheld)\"],\"event\":\"a\"}\n{\"event\":\"b\"}\n";
+    fn whatever_was_found_is_taken_out_of_a_document_and_nothing_else() {
+        let mut documents = documents("c-1", &["Canary471112", "Second47111213", "Third47111213"]);
+        let text = "{\"event\":\"a\",\"Canary471112\":[\"see Canary471112\", \"Second47111213\"]}\n{\"event\":\"b\"}\n";
+        let wanted = "{\"(withheld)\":[\"see (withheld)\", \"(withheld)\"],\"event\":\"a\"}\n{\"event\":\"b\"}\n";
+        let texts = Texts { journal: text.as_bytes(), manifest: b"{}", said: b"", names: &[] };
+        let (findings, _) = documents.search(&texts);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(documents.leaked.values().len(), 2);
         let sorted = |text: &str| -> Vec<Json> { text.lines().map(|l| serde_json::from_str(l).unwrap()).collect() };
-        assert_eq!(sorted(&documents.redacted(text, true).unwrap()), sorted(wanted));
+        assert_eq!(sorted(&documents.redacted(text, true)), sorted(wanted));
     }
 }

@@ -25,6 +25,8 @@ pub enum Form {
     Hex,
     /// A name or date with its parts joined otherwise.
     Joined,
+    /// A number of JSON.
+    Number,
 }
 
 impl Form {
@@ -38,6 +40,7 @@ impl Form {
             Form::Base64 => "as base64",
             Form::Hex => "as hexadecimal digits",
             Form::Joined => "with its parts joined otherwise",
+            Form::Number => "as a number",
         }
     }
 }

@@ -2,9 +2,11 @@
 //! and files that everybody uses.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use super::withheld::{ANYWHERE, LEAST, PLAIN, Value, weight};
+use crate::graph::Graph;
 use crate::series::identifying::Class;
 
 /// Words of journal and manifest that stand there whoever the patient is.
@@ -26,6 +28,17 @@ pub struct Public {
 }
 
 impl Public {
+    /// Of a run: the pipeline's text, and what its graph and the documents of its stages say.
+    pub fn of_run(pipeline: &str, graph: &Graph, run_time: jiff::Timestamp) -> Public {
+        let mut text = pipeline.to_owned() + &graph.canonical_json();
+        // What a stage's document lets it say is known before any patient is.
+        for message in graph.nodes.iter().flat_map(|node| &node.entry.spec.messages) {
+            text.push(' ');
+            text.push_str(message);
+        }
+        Public::new(&text, run_time, jiff::Timestamp::now())
+    }
+
     /// From the pipeline's text with its graph, and the time of the run; `now` is the clock's.
     pub fn new(text: &str, run_time: jiff::Timestamp, now: jiff::Timestamp) -> Public {
         let all = text.split(|c: char| !c.is_alphanumeric()).chain(KEYS.split_whitespace());
@@ -186,11 +199,14 @@ pub(super) fn telling(name: &str) -> Option<&str> {
 
 /// Whether `token` stands in `text` with no letter or digit on either side.
 pub(super) fn holds_token(text: &str, token: &str) -> bool {
-    text.match_indices(token).any(|(at, _)| {
-        let before = text.get(..at).and_then(|t| t.chars().next_back());
-        let after = text.get(at + token.len()..).and_then(|t| t.chars().next());
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
+    text.match_indices(token).any(|(at, _)| stands_alone(text, &(at..at + token.len())))
+}
+
+/// Whether no letter or digit stands on either side of a part of a text.
+pub(super) fn stands_alone(text: &str, part: &Range<usize>) -> bool {
+    let before = text.get(..part.start).and_then(|t| t.chars().next_back());
+    let after = text.get(part.end..).and_then(|t| t.chars().next());
+    !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
 }
 
 #[cfg(test)]

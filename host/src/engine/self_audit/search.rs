@@ -1,11 +1,14 @@
 //! [`Searcher`]: one pass over bytes for every form of every value, and the rules by which an occurrence counts.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
-
 use super::forms::{self, Form};
-use super::withheld::{Reach, Value};
+use super::needles::Needles;
+use super::withheld::{ANYWHERE, Reach, Value};
+
+/// Bytes of all spellings that are searched at once: more values are searched one part after the other.
+const AT_ONCE: usize = 16 << 20;
 
 /// Which numbers count in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +19,8 @@ pub enum Numbers {
     Long,
     /// All.
     All,
+    /// Whole numbers, each ended by a zero as [`whole_number`] gives them, that number a person: nothing else counts.
+    Whole,
 }
 
 /// Bytes to be searched.
@@ -38,81 +43,102 @@ pub struct Hit {
 }
 
 struct Pattern {
-    value: usize,
+    value: u32,
     form: Form,
     reach: Reach,
     few_digits: bool,
-    /// The bytes, where upper and lower case must be as they were.
-    exact: Option<Vec<u8>>,
+    /// Whether upper and lower case must be as they were.
+    exact: bool,
 }
 
 #[derive(Default)]
 struct Half {
-    automaton: Option<AhoCorasick>,
+    needles: Needles,
     patterns: Vec<Pattern>,
 }
 
-impl Half {
-    fn build(&mut self, bytes: Vec<Vec<u8>>) -> Result<(), BuildError> {
-        if !bytes.is_empty() {
-            let mut builder = AhoCorasick::builder();
-            builder.match_kind(MatchKind::Standard).ascii_case_insensitive(true);
-            self.automaton = Some(builder.build(bytes)?);
-        }
-        Ok(())
-    }
-}
-
-/// Every form of every value of a list.
+/// Every form of every value of a list, or of a part of it.
 #[derive(Default)]
 pub struct Searcher {
     words: Half,
     numbers: Half,
+    /// Whole numbers that number a person, and whose they are.
+    whole: HashMap<Vec<u8>, usize>,
+    /// How many values of the list it has, and those before them.
+    pub values: Range<usize>,
 }
 
 impl Searcher {
-    /// For these values.
-    ///
-    /// # Errors
-    /// If they are too many for one automaton.
-    pub fn new<'v>(values: impl IntoIterator<Item = &'v Value>) -> Result<Searcher, BuildError> {
-        let mut searcher = Searcher::default();
-        let (mut words, mut numbers) = (Vec::new(), Vec::new());
-        for (index, value) in values.into_iter().enumerate() {
-            forms::each(value, &mut |form, bytes| {
-                let plain = matches!(form, Form::Utf8 | Form::Utf16Le | Form::Utf16Be | Form::Raw | Form::Joined);
-                let number = value.reach == Reach::Number && plain;
-                let (half, all) = match number {
-                    true => (&mut searcher.numbers, &mut numbers),
-                    false => (&mut searcher.words, &mut words),
-                };
-                let reach = if plain { value.reach } else { Reach::Anywhere };
-                let exact = !matches!(form, Form::Hex | Form::Percent) && (form == Form::Base64 || value.exact());
-                let exact = exact.then(|| bytes.clone());
-                half.patterns.push(Pattern { value: index, form, reach, few_digits: value.few_digits(), exact });
-                all.push(bytes);
-            });
+    /// For these values and as many as may be searched at once; there is a next part where not all are among them.
+    fn part(values: &[&Value], from: usize) -> Searcher {
+        let mut searcher = Searcher { values: from..from, ..Searcher::default() };
+        for value in values.iter().skip(from) {
+            if searcher.words.needles.size() + searcher.numbers.needles.size() > AT_ONCE {
+                break;
+            }
+            searcher.add(value);
         }
-        searcher.words.build(words)?;
-        searcher.numbers.build(numbers)?;
-        Ok(searcher)
+        searcher.words.needles.index();
+        searcher.numbers.needles.index();
+        searcher
+    }
+
+    /// Searchers for these values, each made when the one before it is done with.
+    pub fn parts<'v>(values: impl IntoIterator<Item = &'v Value>) -> impl Iterator<Item = Searcher> {
+        let values: Vec<&Value> = values.into_iter().collect();
+        let mut next = Some(0);
+        std::iter::from_fn(move || {
+            let searcher = Searcher::part(&values, next?);
+            next = Some(searcher.values.end).filter(|end| *end < values.len());
+            Some(searcher)
+        })
+    }
+
+    fn add(&mut self, value: &Value) {
+        let index = self.values.end;
+        self.values.end += 1;
+        let (exact, few_digits) = (value.exact(), value.few_digits());
+        forms::each(value, &mut |form, bytes| {
+            let plain = matches!(form, Form::Utf8 | Form::Utf16Le | Form::Utf16Be | Form::Raw | Form::Joined);
+            let half = match value.reach == Reach::Number && plain {
+                true => &mut self.numbers,
+                false => &mut self.words,
+            };
+            let reach = if plain { value.reach } else { Reach::Anywhere };
+            let exact = !matches!(form, Form::Hex | Form::Percent) && (form == Form::Base64 || exact);
+            half.patterns.push(Pattern { value: (index - self.values.start) as u32, form, reach, few_digits, exact });
+            half.needles.push(&bytes);
+        });
+        if let Some(number) = value.whole_number() {
+            self.whole.entry(number).or_insert(index);
+        }
     }
 
     /// Every occurrence that counts, in no particular order.
     pub fn hits<'a>(&'a self, bytes: &'a [u8], numbers: Numbers) -> impl Iterator<Item = Hit> + 'a {
-        let halves = [Some(&self.words), (numbers != Numbers::No).then_some(&self.numbers)];
-        halves.into_iter().flatten().flat_map(move |half| {
-            let found = half.automaton.iter().flat_map(move |a| a.find_overlapping_iter(bytes));
-            found.filter_map(move |found| {
-                let pattern = half.patterns.get(found.pattern().as_usize())?;
-                let range = found.range();
-                let there = bytes.get(range.clone())?;
-                let spelt = pattern.exact.as_deref().is_none_or(|exact| exact == there);
+        let words = (numbers != Numbers::Whole).then_some(&self.words);
+        let digits = matches!(numbers, Numbers::Long | Numbers::All).then_some(&self.numbers);
+        let found = [words, digits].into_iter().flatten().flat_map(move |half| {
+            half.needles.find(bytes).filter_map(move |(needle, range)| {
+                let pattern = half.patterns.get(needle)?;
+                let spelt = !pattern.exact || bytes.get(range.clone())? == half.needles.get(needle);
                 let long = numbers != Numbers::Long || !(pattern.reach == Reach::Number && pattern.few_digits);
                 let counts =
                     spelt && long && stands(pattern, bytes, &range) && !of_the_host(pattern.form, bytes, &range);
-                counts.then_some(Hit { value: pattern.value, form: pattern.form, range })
+                counts.then_some(Hit { value: self.values.start + pattern.value as usize, form: pattern.form, range })
             })
+        });
+        let whole = (numbers == Numbers::Whole && !self.whole.is_empty()).then(|| self.whole_numbers(bytes));
+        found.chain(whole.into_iter().flatten())
+    }
+
+    fn whole_numbers<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Hit> + 'a {
+        let mut at = 0;
+        bytes.split(|&b| b == 0).filter_map(move |number| {
+            let range = at..at + number.len();
+            at = range.end + 1;
+            let value = *self.whole.get(number)?;
+            Some(Hit { value, form: Form::Number, range })
         })
     }
 
@@ -132,6 +158,25 @@ impl Searcher {
         out.push_str(text.get(at..).unwrap_or(""));
         (!ranges.is_empty()).then_some(out)
     }
+}
+
+/// A whole number as JSON may write it, its digits alone, without sign and leading zeros; `None` where it is none, or of so few
+/// digits that equal ones occur by chance.
+pub fn whole_number(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let point = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(point);
+    let digits = match rest {
+        [] => digits.to_vec(),
+        [b'.', zeros @ ..] if zeros.iter().all(|&b| b == b'0') => digits.to_vec(),
+        // What a writer of floating-point numbers made of it.
+        _ => {
+            let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+            (number.fract() == 0.0 && number < 1e18).then(|| format!("{number:.0}").into_bytes())?
+        }
+    };
+    let first = digits.iter().position(|&b| b != b'0')?;
+    digits.get(first..).filter(|d| d.len() >= ANYWHERE).map(<[u8]>::to_vec)
 }
 
 /// The character before and after a match, where it is of one byte (or of one unit of UTF-16).
@@ -243,9 +288,13 @@ mod tests {
         Withheld::of(&differences, &BTreeSet::new(), &Public::new("", noon, noon))
     }
 
+    fn searcher(withheld: &Withheld) -> Searcher {
+        Searcher::parts(withheld.values()).next().expect("a part")
+    }
+
     fn found(value: &str, class: Class, text: &[u8]) -> Option<Form> {
         let withheld = withheld(&[(value.as_bytes(), None, class)]);
-        let searcher = Searcher::new(withheld.values()).expect("an automaton");
+        let searcher = searcher(&withheld);
         searcher.hits(text, Numbers::All).next().map(|hit| hit.form)
     }
 
@@ -269,7 +318,7 @@ mod tests {
         assert_eq!(found("Secret^Person", Class::Name, b"file-PersonSecret.dcm"), Some(Form::Joined));
         assert_eq!(found("20040119", Class::Moment, b"on 2004-01-19, at"), Some(Form::Joined));
         let raw = withheld(&[(b"Klinik S\xfcd", Some("Klinik S\u{fc}d"), Class::Text)]);
-        let searcher = Searcher::new(raw.values()).expect("an automaton");
+        let searcher = searcher(&raw);
         let form = |text: &[u8]| searcher.hits(text, Numbers::All).next().map(|h| h.form);
         assert_eq!(form(b"at Klinik S\xfcd."), Some(Form::Raw));
         assert_eq!(form("at Klinik S\u{fc}d.".as_bytes()), Some(Form::Utf8));
@@ -312,7 +361,7 @@ mod tests {
         }
         assert!(found("4711", Class::Identifier, b"patient 4711, ward").is_some());
         let few = withheld(&[(b"4711", None, Class::Identifier)]);
-        let searcher = Searcher::new(few.values()).expect("an automaton");
+        let searcher = searcher(&few);
         assert_eq!(searcher.hits(b"4711 files", Numbers::Long).count(), 0);
         assert_eq!(searcher.hits(b"4711 files", Numbers::No).count(), 0);
     }
@@ -352,12 +401,40 @@ mod tests {
     #[test]
     fn what_is_found_is_taken_out() {
         let withheld = withheld(&[(b"Secret^Person", None, Class::Name)]);
-        let searcher = Searcher::new(withheld.values()).expect("an automaton");
+        let searcher = searcher(&withheld);
         let text = "a Secret^Person and PersonSecret, end";
         assert_eq!(
             searcher.redacted(text, Numbers::All, "(withheld)").as_deref(),
             Some("a (withheld) and (withheld), end")
         );
         assert_eq!(searcher.redacted("nobody here", Numbers::All, "(withheld)"), None);
+    }
+
+    #[test]
+    fn a_large_study_is_searched_in_parts_of_bounded_size() {
+        let mut differences = Differences::default();
+        for i in 0..5000 {
+            for k in 0..3 {
+                let raw = format!("1.2.840.113619.2.55.3.60468{k}.4711.{i:05}").into_bytes();
+                differences.gone.insert(Gone { raw, text: None, class: Class::Uid }, Tag(8, 0x18));
+            }
+            for k in 0..10 {
+                let raw = format!("private value {k} of instance {i:05}").into_bytes();
+                differences.gone.insert(Gone { raw, text: None, class: Class::Text }, Tag(9, 0x1000 + k));
+            }
+        }
+        let noon: jiff::Timestamp = "2026-03-01T12:30:15Z".parse().expect("a time");
+        let withheld = Withheld::of(&differences, &BTreeSet::new(), &Public::new("", noon, noon));
+        let (mut of, mut found) = (Vec::new(), BTreeSet::new());
+        let text = b"private value 9 of instance 04999, 1.2.840.113619.2.55.3.604680.4711.00000, private value 0 of instance 00001.";
+        for searcher in Searcher::parts(withheld.values()) {
+            let size = searcher.words.needles.size() + searcher.numbers.needles.size();
+            assert!(size <= AT_ONCE + (1 << 16), "{size}");
+            found.extend(searcher.hits(text, Numbers::All).map(|hit| hit.value));
+            of.push(searcher.values);
+        }
+        assert!(of.len() > 1 && of.windows(2).all(|w| w[0].end == w[1].start), "{of:?}");
+        assert_eq!((of[0].start, of[of.len() - 1].end), (0, 65_000));
+        assert_eq!(found.len(), 3);
     }
 }

@@ -3,14 +3,16 @@
 //! These are patients' identities, held in memory only. Neither [`Withheld`] nor [`Value`] can be printed or serialised; the
 //! one way out of the process is [`Withheld::packed`], which the pipe between worker and supervisor uses and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use dicom_core::Tag;
 
 use super::figures::Figures;
-use super::public::{Public, holds_token, nobody, telling};
+use super::needles::Needles;
+use super::public::{Public, holds_token, nobody, stands_alone, telling};
+use super::search::whole_number;
 use crate::series::elements::number;
-use crate::series::identifying::{Class, Differences, is_birth};
+use crate::series::identifying::{Class, Differences, LONGEST, is_birth};
 
 /// Values lighter than this are compared with what left in their place and not searched.
 pub(super) const LEAST: usize = 4;
@@ -18,7 +20,8 @@ pub(super) const LEAST: usize = 4;
 pub(super) const ANYWHERE: usize = 6;
 /// A plain word of the pipeline's own text that is shorter than this is no sign of a patient.
 pub(super) const PLAIN: usize = 12;
-/// Values that go to the supervisor, at most; the worker searched what the case left for all of them.
+/// Values of a case that go to the supervisor, at most, beside those that tell who somebody is; the worker searched what the case
+/// left for all of them.
 const HANDED_OVER: usize = 400;
 
 /// Where in a text a value counts.
@@ -85,16 +88,41 @@ impl Value {
         }
     }
 
+    /// Whether it tells by itself who somebody is: a name or a word of one, a number, a day of birth.
+    fn tells_who(&self) -> bool {
+        let birth = is_birth(Tag((self.tag >> 16) as u16, self.tag as u16));
+        birth || matches!(self.class, Some(Class::Name | Class::Identifier | Class::Word))
+    }
+
+    /// Its digits, where it numbers a person and its digits may stand somewhere as a number.
+    pub(super) fn whole_number(&self) -> Option<Vec<u8>> {
+        let digits = || self.raw.iter().copied().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
+        let numbers = self.class == Some(Class::Identifier) && self.reach == Reach::Number;
+        numbers.then(digits).and_then(|digits| whole_number(&digits))
+    }
+
     /// Whether it has so few digits that equal numbers are made by chance.
     pub(super) fn few_digits(&self) -> bool {
         self.raw.iter().filter(|b| b.is_ascii_digit()).count() < ANYWHERE
     }
 }
 
-/// Whether a UID is the root of one that a rule keeps, and so stands in it.
-fn root_of(uid: &str, differences: &Differences) -> bool {
-    let below = |kept: &Vec<u8>| kept.strip_prefix(uid.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'.'));
-    differences.kept.iter().any(below)
+/// What stands before a point in a value that a rule keeps: roots of UIDs among it, and nothing longer than a UID.
+fn roots(differences: &Differences) -> HashSet<&[u8]> {
+    let mut roots = HashSet::new();
+    for kept in &differences.kept {
+        let points = kept.iter().take(LONGEST + 1).enumerate().filter(|(_, b)| **b == b'.');
+        roots.extend(points.filter_map(|(at, _)| kept.get(..at)));
+    }
+    roots
+}
+
+/// Those of these texts that stand in a text with no letter or digit on either side.
+fn tokens_of<'t>(text: &str, wanted: impl Iterator<Item = &'t str>) -> HashSet<&'t str> {
+    let wanted: Vec<&str> = wanted.collect::<HashSet<&str>>().into_iter().collect();
+    let needles = Needles::new(&wanted);
+    let found = needles.find(text.as_bytes()).filter(|(_, range)| stands_alone(text, range));
+    found.filter_map(|(index, _)| wanted.get(index).copied()).collect()
 }
 
 /// Letters and digits of a text as it is searched; others than ASCII count double, for there are more of them.
@@ -116,7 +144,7 @@ fn is_number(raw: &[u8]) -> bool {
 }
 
 /// Values of one case that must not leave.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Withheld {
     values: Vec<Value>,
     /// Attributes that name or number somebody and left as they came.
@@ -133,7 +161,6 @@ impl Withheld {
             .iter()
             .fold(String::new(), |all, k| all + " " + &String::from_utf8_lossy(k).to_lowercase() + " ");
         let kept = format!("{kept} {}", kept.replace(|c: char| !c.is_alphanumeric(), " "));
-        let stays = |text: &str| holds_token(&kept, &text.to_lowercase());
         let (mut candidates, mut parts) = (Vec::new(), Vec::new());
         for (gone, tag) in &differences.gone {
             let value = Value::new(gone.raw.clone(), gone.text.clone(), Some(gone.class), number(*tag));
@@ -144,8 +171,11 @@ impl Withheld {
         candidates.append(&mut parts);
         candidates
             .extend(names.iter().filter_map(|n| telling(n)).map(|n| Value::new(n.as_bytes().to_vec(), None, None, 0)));
+        let small: Vec<String> =
+            candidates.iter().map(|v| v.text.as_deref().map(str::to_lowercase).unwrap_or_default()).collect();
+        let (stay, roots) = (tokens_of(&kept, small.iter().map(String::as_str)), roots(differences));
         let mut seen = BTreeSet::new();
-        for value in candidates {
+        for (value, small) in candidates.into_iter().zip(&small) {
             let text = value.text.clone().unwrap_or_default();
             let direct = value.class.is_some_and(Class::direct);
             let harmless = text.starts_with("1.2.840.10008.")
@@ -153,9 +183,9 @@ impl Withheld {
                 || value.class == Some(Class::Moment) && public.is_now(&text)
                 || public.says(&value)
                 || value.class == Some(Class::Uid)
-                    && (differences.kept.contains(&value.raw) || root_of(&text, differences))
+                    && (differences.kept.contains(&value.raw) || roots.contains(text.as_bytes()))
                 || !direct && differences.written.contains(&value.raw) && by_chance(&value)
-                || !direct && !text.is_empty() && stays(&text);
+                || !direct && stay.contains(small.as_str());
             if weight(&value.raw, value.text.as_deref()) < LEAST {
                 withheld.figures.by_comparison += 1;
             } else if harmless {
@@ -208,17 +238,24 @@ impl Withheld {
         self.figures.clone()
     }
 
-    /// For the pipe to the supervisor, and for nothing else: what identifies the patient before what identifies one file.
-    pub fn packed(&self) -> String {
-        let mut order: Vec<&Value> = self.values.iter().collect();
+    /// What the supervisor knows of a case: everything that tells who somebody is, and of the rest what identifies the patient
+    /// before what identifies one file.
+    pub fn bounded(mut self) -> Withheld {
         let mut met: BTreeMap<(u32, bool), usize> = BTreeMap::new();
-        order.sort_by_cached_key(|v| {
+        self.values.sort_by_cached_key(|v| {
             let nth = met.entry((v.tag, v.class.is_none())).or_default();
             *nth += 1;
-            (*nth, !v.class.is_some_and(Class::direct))
+            (!v.tells_who(), *nth, !v.class.is_some_and(Class::direct))
         });
+        let who = self.values.iter().take_while(|v| v.tells_who()).count();
+        self.values.truncate(who.max(HANDED_OVER));
+        self
+    }
+
+    /// For the pipe to the supervisor, and for nothing else.
+    pub fn packed(&self) -> String {
         let mut bytes = Vec::new();
-        for value in order.into_iter().take(HANDED_OVER) {
+        for value in &self.values {
             let class = CLASSES.iter().position(|c| *c == value.class).unwrap_or_default();
             bytes.push(class as u8);
             bytes.extend(value.tag.to_le_bytes());
@@ -391,7 +428,7 @@ mod tests {
             differences.gone.insert(Gone { raw, text: None, class: Class::Uid }, Tag(8, 0x18));
         }
         let withheld = Withheld::of(&differences, &BTreeSet::from(["Mueller_Hans".to_owned()]), &public(""));
-        let back = Withheld::unpacked(&withheld.packed()).expect("its own");
+        let back = Withheld::unpacked(&withheld.clone().bounded().packed()).expect("its own");
         assert_eq!(back.values.len(), HANDED_OVER);
         for text in ["Miller^Ann", "Miller", "K\u{fc}hn^Ida", "20040119", "Mueller_Hans"] {
             let value = back.values.iter().find(|v| v.text.as_deref() == Some(text));
@@ -399,6 +436,16 @@ mod tests {
             let (value, before) = (value.expect(text), before.expect(text));
             assert!(value.reach == before.reach && value.origin() == before.origin(), "{text}");
         }
+        // Everybody who is named goes over, however many they are.
+        for i in 0..500 {
+            let raw = format!("Nobody^Number {i}").into_bytes();
+            differences.gone.insert(Gone { raw, text: None, class: Class::Name }, Tag(0x0040, 0xA123));
+            let raw = format!("ID-4711-{i}").into_bytes();
+            differences.gone.insert(Gone { raw, text: None, class: Class::Identifier }, Tag(0x0040, 0x2017));
+        }
+        let all = texts(&Withheld::of(&differences, &BTreeSet::new(), &public("")).bounded());
+        assert!((0..500).all(|i| all.contains(&format!("Nobody^Number {i}")) && all.contains(&format!("ID-4711-{i}"))));
+        assert!(!all.iter().any(|text| text.starts_with("1.2.3.4.5.")));
         assert!(Withheld::unpacked("00ff").is_none() && Withheld::unpacked("not hex").is_none());
     }
 }
