@@ -91,7 +91,7 @@ fn encoded(bytes: &[u8], give: &mut dyn FnMut(Form, Vec<u8>)) {
         return;
     }
     give(Form::Hex, hex::encode(bytes).into_bytes());
-    give(Form::Percent, bytes.iter().flat_map(|b| format!("%{b:02X}").into_bytes()).collect());
+    give(Form::Percent, bytes.iter().flat_map(|b| escaped(*b)).collect());
     for before in 0..3 {
         if let Some(base64) = base64(bytes, before) {
             give(Form::Base64, base64);
@@ -105,10 +105,16 @@ fn percent(bytes: &[u8]) -> Vec<u8> {
     for &b in bytes {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(b),
-            _ => out.extend(format!("%{b:02X}").into_bytes()),
+            _ => out.extend(escaped(b)),
         }
     }
     out
+}
+
+/// One byte, percent-encoded.
+fn escaped(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// The base64 digits that depend on these bytes alone where `before` (0 to 2) bytes stand before them in their group.

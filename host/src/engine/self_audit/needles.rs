@@ -35,7 +35,8 @@ pub struct Needles {
 
 /// The strings with windows of one width.
 struct Level {
-    width: usize,
+    /// What of the last eight bytes is the window.
+    mask: u64,
     /// One bit for every value of a mixed window: whether any window has it.
     filter: Vec<u64>,
     shift: u32,
@@ -57,13 +58,13 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl Level {
-    /// `ends`: windows with the lengths of strings.
+    /// `ends`: windows with the lengths of strings. The filter has a bit for every value that [`Level::bit`] gives.
     fn new(width: usize, mut ends: Vec<(u64, u32)>) -> Level {
         ends.sort_unstable();
         ends.dedup();
         let bits = (usize::BITS - (ends.len() * 16).leading_zeros()).clamp(FILTER_BITS, MOST_FILTER_BITS);
         let mut level = Level {
-            width,
+            mask: u64::MAX >> (64 - 8 * width),
             filter: vec![0; 1 << (bits - 6)],
             shift: 64 - bits,
             windows: HashMap::new(),
@@ -83,13 +84,18 @@ impl Level {
         (window.wrapping_mul(MIX) >> self.shift) as usize
     }
 
+    /// Whether a string may end so.
+    fn may_end(&self, window: u64) -> bool {
+        let bit = self.bit(window);
+        self.filter[bit >> 6] & 1 << (bit & 63) != 0
+    }
+
     /// The lengths of the strings that end so.
     fn ending(&self, window: u64) -> &[u32] {
-        let bit = self.bit(window);
-        if self.filter[bit >> 6] & 1 << (bit & 63) == 0 {
-            return &[];
-        }
-        let range = self.windows.get(&window).cloned().unwrap_or_default();
+        let range = match self.may_end(window) {
+            true => self.windows.get(&window).cloned().unwrap_or_default(),
+            false => return &[],
+        };
         self.lengths.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 }
@@ -154,17 +160,26 @@ impl Needles {
                 return None;
             }
             while found.is_empty() {
-                last = last << 8 | u64::from(text.get(at)?.to_ascii_lowercase());
-                at += 1;
+                (at, last) = self.advance(text, at, last)?;
                 for level in &self.levels {
-                    let window = if level.width == 8 { last } else { last & ((1 << (8 * level.width)) - 1) };
-                    for &length in level.ending(window) {
+                    for &length in level.ending(last & level.mask) {
                         self.ending_at(text, at, length as usize, &mut found);
                     }
                 }
             }
             found.pop()
         })
+    }
+
+    /// The next place at which some string may end, with the bytes before it.
+    fn advance(&self, text: &[u8], at: usize, mut last: u64) -> Option<(usize, u64)> {
+        for (behind, byte) in text.get(at..)?.iter().enumerate() {
+            last = last << 8 | u64::from(byte.to_ascii_lowercase());
+            if self.levels.iter().any(|level| level.may_end(last & level.mask)) {
+                return Some((at + behind + 1, last));
+            }
+        }
+        None
     }
 
     /// The strings of a length that end at a place.
@@ -185,16 +200,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn naively(strings: &[Vec<u8>], text: &[u8]) -> Vec<(usize, Range<usize>)> {
-        let mut found = Vec::new();
-        for (i, string) in strings.iter().enumerate().filter(|(_, s)| !s.is_empty()) {
-            for (at, there) in text.windows(string.len()).enumerate() {
-                if there.eq_ignore_ascii_case(string) {
-                    found.push((i, at..at + string.len()));
-                }
-            }
-        }
-        found
+    /// What an automaton finds.
+    fn by_automaton(strings: &[Vec<u8>], text: &[u8]) -> Vec<(usize, Range<usize>)> {
+        let given: Vec<usize> = (0..strings.len()).filter(|&i| !strings[i].is_empty()).collect();
+        let automaton = aho_corasick::AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(given.iter().map(|&i| &strings[i]))
+            .unwrap();
+        automaton.find_overlapping_iter(text).map(|m| (given[m.pattern().as_usize()], m.range())).collect()
     }
 
     fn sorted(mut found: Vec<(usize, Range<usize>)>) -> Vec<(usize, Range<usize>)> {
@@ -210,7 +223,7 @@ mod tests {
             .collect();
         let text = b"..AbCdEfGhIj..j";
         let found = sorted(Needles::new(&strings).find(text).collect());
-        assert_eq!(found, sorted(naively(&strings, text)));
+        assert_eq!(found, sorted(by_automaton(&strings, text)));
         assert_eq!(found.len(), 7);
         assert_eq!(Needles::default().find(text).count(), 0);
     }
@@ -222,7 +235,7 @@ mod tests {
             text in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'A'), Just(b'b'), Just(0), Just(0xe4)], 0..300),
         ) {
             let found = sorted(Needles::new(&strings).find(&text).collect());
-            prop_assert_eq!(found, sorted(naively(&strings, &text)));
+            prop_assert_eq!(found, sorted(by_automaton(&strings, &text)));
         }
     }
 }
