@@ -2,6 +2,7 @@
 
 pub mod blank;
 pub mod derive;
+mod element_texts;
 pub mod elements;
 mod facts;
 pub mod geometry;
