@@ -26,6 +26,8 @@ pub struct Ledger<'a> {
     pub summary: Summary,
     /// Cases of this run that an earlier one finished.
     kept: BTreeSet<String>,
+    /// Cases that a worker of this run was given.
+    begun: BTreeSet<String>,
     /// Values that must stand in none of the run's documents; in memory only.
     pub documents: self_audit::Documents,
     /// What stands for whom, where it was asked for.
@@ -54,6 +56,7 @@ impl<'a> Ledger<'a> {
             known,
             summary: Summary::default(),
             kept: BTreeSet::new(),
+            begun: BTreeSet::new(),
             documents,
             mapping: None,
         }
@@ -72,10 +75,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Takes what the scan knew of the cases of this folder that no worker of this run compared: refused ones, those whose
-    /// worker died, and those that an earlier run finished, perhaps without searching its documents.
+    /// worker died or was interrupted, and those that an earlier run finished, perhaps without searching its documents.
     pub fn take_unread<'c>(&mut self, cases: impl Iterator<Item = &'c Case>, roots: &[PathBuf], public: &Public) {
-        for case in cases.filter(|case| self.known.contains_key(&case.name)) {
-            if !self.documents.has(&case.name) {
+        for case in cases {
+            let touched = self.known.contains_key(&case.name) || self.begun.contains(&case.name);
+            if touched && !self.documents.has(&case.name) {
                 self.documents.add(&case.name, self_audit::known_to_scan(&case.series(), roots, public));
             }
         }
@@ -126,6 +130,7 @@ impl<'a> Ledger<'a> {
     /// # Errors
     /// The system's.
     pub fn started(&mut self, case: &Case) -> Result<(), RunError> {
+        self.begun.insert(case.name.clone());
         self.append(&Record::CaseStarted { case: case.name.clone(), digest: case.digest.clone() })
     }
 
