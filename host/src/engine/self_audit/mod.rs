@@ -9,6 +9,7 @@ mod documents;
 mod failed;
 mod figures;
 mod forms;
+mod handed_over;
 mod needles;
 mod public;
 pub mod said;
