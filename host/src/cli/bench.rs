@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::identity::IdentityArgs;
+use super::chain::ChainArgs;
 use super::places::{PlacesArgs, Precision, SiteArgs};
 use super::progress::ProgressForm;
 use super::reply::Reply;
@@ -219,26 +219,25 @@ fn run_args(args: &BenchArgs, input: Vec<PathBuf>, key: PathBuf) -> RunArgs {
     RunArgs {
         pipeline: args.pipeline.clone(),
         input,
-        output: PathBuf::new(),
-        limit: None,
-        only: Vec::new(),
+        chain: ChainArgs {
+            jobs: Some(1),
+            threads: args.threads,
+            fresh: true,
+            key: Some(key),
+            progress: ProgressForm::None,
+            places: args.places.clone(),
+            site: args.site.clone(),
+            ..ChainArgs::default()
+        },
         set: args.set.clone(),
         device: args.device,
-        jobs: Some(1),
-        threads: args.threads,
         keep: Vec::new(),
-        fresh: true,
         seed: None,
         run_time: None,
-        key: Some(key),
-        identity: IdentityArgs::default(),
         precision: args.precision,
         allow_toy: args.allow_toy || args.input.is_empty(),
         include_derived: false,
         stall: STALL_S,
-        progress: ProgressForm::None,
-        places: args.places.clone(),
-        site: args.site.clone(),
     }
 }
 

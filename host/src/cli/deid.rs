@@ -7,11 +7,10 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::identity::IdentityArgs;
-use super::places::{PlacesArgs, SiteArgs};
-use super::progress::ProgressForm;
+use super::chain::ChainArgs;
 use super::reply::Reply;
 use super::run::{self, RunArgs, STALL_S};
+use crate::diagnostic::Sources;
 use crate::plan::Asked;
 
 /// The pipeline that the verb runs.
@@ -23,18 +22,13 @@ const TABLE: &str = include_str!("../../../plugins/anonymizer/data/ps315_table_e
 /// What stands for its file in messages.
 const PIPELINE_NAME: &str = "deid.toml (built in)";
 
-/// The options of PS3.15 Annex E that keep what the basic profile removes.
-const RETAIN: [&str; 7] =
-    ["uids", "device", "institution", "patient-characteristics", "full-dates", "modified-dates", "safe-private"];
-
-/// Those that clean what the basic profile removes.
-const CLEAN: [&str; 4] = ["descriptors", "graphics", "structured-content", "pixel-data"];
+/// The stage of its node `anonymous`, whose manifest says which options there are.
+const STAGE: &str = "instance-anonymizer";
 
 /// A profile of PS3.15 Annex E with its options: `basic`, or `basic+modified-dates+descriptors`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    retain: Vec<String>,
-    clean: Vec<String>,
+    options: Vec<String>,
 }
 
 impl FromStr for Profile {
@@ -45,25 +39,67 @@ impl FromStr for Profile {
         if words.next() != Some("basic") {
             return Err("a profile begins with `basic`; options follow, each after a `+`".to_owned());
         }
-        let mut profile = Self::default();
+        let mut options: Vec<String> = Vec::new();
         for word in words {
-            let list = match word {
-                _ if RETAIN.contains(&word) => &mut profile.retain,
-                _ if CLEAN.contains(&word) => &mut profile.clean,
-                _ => {
-                    let known = RETAIN.iter().chain(&CLEAN).copied().collect::<Vec<_>>().join(", ");
-                    return Err(format!("there is no option `{word}`; there are: {known}"));
-                }
-            };
-            if list.iter().any(|known| known == word) {
+            if options.iter().any(|known| known == word) {
                 return Err(format!("the option `{word}` is given twice"));
             }
-            list.push(word.to_owned());
+            options.push(word.to_owned());
         }
-        if ["full-dates", "modified-dates"].iter().all(|dates| profile.retain.iter().any(|word| word == dates)) {
+        if ["full-dates", "modified-dates"].iter().all(|dates| options.iter().any(|word| word == dates)) {
             return Err("the options full-dates and modified-dates exclude each other".to_owned());
         }
-        Ok(profile)
+        Ok(Self { options })
+    }
+}
+
+/// Options by the parameter of the stage that takes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Options {
+    /// Those that keep what the basic profile removes.
+    retain: Vec<String>,
+    /// Those that clean it.
+    clean: Vec<String>,
+}
+
+impl Options {
+    /// Sorts the words of a profile by the choices of the two parameters.
+    ///
+    /// # Errors
+    /// A word that neither knows.
+    fn of(profile: &Profile, retain: &[String], clean: &[String]) -> Result<Self, String> {
+        let mut options = Self::default();
+        for word in &profile.options {
+            match word {
+                _ if retain.contains(word) => options.retain.push(word.clone()),
+                _ if clean.contains(word) => options.clean.push(word.clone()),
+                _ => {
+                    let known = [retain, clean].concat().join(", ");
+                    return Err(format!("there is no option `{word}`; there are: {known}"));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// Sorts them as the installed stage does.
+    ///
+    /// # Errors
+    /// The stage is not installed, or does not know one.
+    fn installed(args: &DeidArgs) -> Result<Self, Reply> {
+        if args.profile.options.is_empty() {
+            return Ok(Self::default());
+        }
+        let registry = args.chain.places.open(&mut Sources::new());
+        let Some(stage) = registry.stages.get(STAGE) else {
+            // Why it is not there is told by whoever plans the pipeline.
+            let planned = run::plan(&run_args(args, &Self::default(), &[]), PIPELINE.to_owned(), &mut Sources::new());
+            let missing = || Reply::refuse(2, format!("the stage `{STAGE}` is not installed"));
+            return Err(planned.err().unwrap_or_else(missing));
+        };
+        let choices = |param: &str| stage.spec.params.get(param).map_or(&[][..], |param| &param.choices);
+        Self::of(&args.profile, choices("retain"), choices("clean"))
+            .map_err(|e| Reply::refuse(2, format!("--profile: {e}")))
     }
 }
 
@@ -73,9 +109,9 @@ pub struct DeidArgs {
     /// Input folder: files of any DICOM class, nested arbitrarily (may be given several times)
     #[arg(short, long, value_name = "DIR", num_args = 1.., required = true)]
     pub input: Vec<PathBuf>,
-    /// Output folder
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    /// How the chain is run.
+    #[command(flatten)]
+    pub chain: ChainArgs,
     /// Profile of PS3.15 Annex E, with options: basic+OPTION+…; options are uids, device, institution,
     /// patient-characteristics, full-dates, modified-dates, safe-private (kept), descriptors, graphics,
     /// structured-content, pixel-data (cleaned)
@@ -99,53 +135,26 @@ pub struct DeidArgs {
     /// Warn of pixels that look like text (nothing is blanked for that); takes the time of decoding
     #[arg(long)]
     pub detect_text: bool,
-    /// The site's pseudonym key [default: key_file in the site configuration]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Pseudonyms and their mapping.
-    #[command(flatten)]
-    pub identity: IdentityArgs,
-    /// Run at most N cases (studies)
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Run only this case, by its name in OUT (may be given several times)
-    #[arg(long, value_name = "CASE")]
-    pub only: Vec<String>,
-    /// Case workers [default: the site's, else 1]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
-    /// CPU threads of each case worker [default: all, divided among the workers]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Ignore what an earlier run finished
-    #[arg(long)]
-    pub fresh: bool,
-    /// How to tell progress on stderr
-    #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
-    pub progress: ProgressForm,
-    /// Where things are installed.
-    #[command(flatten)]
-    pub places: PlacesArgs,
-    /// What the site lays down.
-    #[command(flatten)]
-    pub site: SiteArgs,
 }
 
 /// Runs the verb; exit codes as `gantry run`.
 pub fn run(args: &DeidArgs) -> Reply {
-    let mut options = args.clone();
+    let mut options = match Options::installed(args) {
+        Err(refused) => return refused,
+        Ok(options) => options,
+    };
     let mut rules = Vec::new();
     if let Some(path) = &args.script {
         match script(path, args.accept_refused) {
             Err(refused) => return refused,
             Ok(script) => {
-                add(&mut options.profile.retain, &script.retain);
-                add(&mut options.profile.clean, &script.clean);
+                add(&mut options.retain, &script.retain);
+                add(&mut options.clean, &script.clean);
                 rules = script.rules;
             }
         }
     }
-    run::run_text(&run_args(&options, &rules), PIPELINE.to_owned())
+    run::run_text(&run_args(args, &options, &rules), PIPELINE.to_owned())
 }
 
 /// Adds the words that are not in the list yet.
@@ -189,12 +198,12 @@ fn script(path: &Path, accept_refused: bool) -> Result<ctp::Script, Reply> {
 }
 
 /// What `gantry run` would be told.
-fn run_args(args: &DeidArgs, rules: &[String]) -> RunArgs {
+fn run_args(args: &DeidArgs, options: &Options, rules: &[String]) -> RunArgs {
     let list = |texts: &[String]| toml::Value::from(texts.to_vec()).to_string();
     let mut set = Vec::new();
     for (param, texts) in [
-        ("retain", args.profile.retain.as_slice()),
-        ("clean", &args.profile.clean),
+        ("retain", options.retain.as_slice()),
+        ("clean", &options.clean),
         ("pixel_rules", &args.pixel_rule),
         ("rules", rules),
     ] {
@@ -211,26 +220,16 @@ fn run_args(args: &DeidArgs, rules: &[String]) -> RunArgs {
     RunArgs {
         pipeline: PathBuf::from(PIPELINE_NAME),
         input: args.input.clone(),
-        output: args.output.clone(),
-        limit: args.limit,
-        only: args.only.clone(),
+        chain: args.chain.clone(),
         set,
         device: Asked::Cpu,
-        jobs: args.jobs,
-        threads: args.threads,
         keep: Vec::new(),
-        fresh: args.fresh,
         seed: None,
         run_time: None,
-        key: args.key.clone(),
-        identity: args.identity.clone(),
         precision: None,
         allow_toy: false,
         include_derived: true,
         stall: STALL_S,
-        progress: args.progress,
-        places: args.places.clone(),
-        site: args.site.clone(),
     }
 }
 
@@ -240,19 +239,42 @@ mod tests {
 
     #[test]
     fn a_profile_is_basic_and_its_options() {
-        let parsed: Profile = "basic+modified-dates+descriptors".parse().unwrap();
-        assert_eq!((parsed.retain, parsed.clean), (vec!["modified-dates".to_owned()], vec!["descriptors".to_owned()]));
-        assert_eq!("basic".parse::<Profile>().unwrap(), Profile::default());
+        let sorted = |text: &str| {
+            let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            Options::of(&text.parse()?, &owned(&["uids", "modified-dates"]), &owned(&["descriptors"]))
+        };
+        let options = sorted("basic+descriptors+modified-dates").unwrap();
+        assert_eq!(
+            (options.retain, options.clean),
+            (vec!["modified-dates".to_owned()], vec!["descriptors".to_owned()])
+        );
+        assert_eq!(sorted("basic").unwrap(), Options::default());
         for (bad, expected) in [
             ("", "begins with `basic`"),
             ("full", "begins with `basic`"),
             ("basic+", "no option ``"),
-            ("basic+dates", "no option `dates`; there are: uids"),
+            ("basic+dates", "no option `dates`; there are: uids, modified-dates, descriptors"),
             ("basic+uids+uids", "given twice"),
             ("basic+full-dates+modified-dates", "exclude each other"),
         ] {
-            let error = bad.parse::<Profile>().unwrap_err();
+            let error = sorted(bad).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// The help names the options that the stage's manifest lists, and no others.
+    #[test]
+    fn the_help_names_the_options_of_the_stage() {
+        let manifest: toml::Table = include_str!("../../../plugins/anonymizer/plugin.toml").parse().unwrap();
+        let choices = |param: &str| {
+            let list = manifest["stage"][STAGE]["params"][param]["choices"].as_array().unwrap();
+            list.iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")
+        };
+        let line = crate::cli::command::visible();
+        let deid = line.get_subcommands().find(|verb| verb.get_name() == "deid").unwrap();
+        let profile = deid.get_arguments().find(|arg| arg.get_id() == "profile").unwrap();
+        let help = profile.get_help().unwrap().to_string();
+        let expected = format!("options are {} (kept), {} (cleaned)", choices("retain"), choices("clean"));
+        assert!(help.contains(&expected), "{help}\n{expected}");
     }
 }

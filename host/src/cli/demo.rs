@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::identity::IdentityArgs;
+use super::chain::ChainArgs;
 use super::phantom::{self, PhantomArgs, PhantomError};
-use super::places::{PlacesArgs, Precision, SiteArgs};
+use super::places::{PlacesArgs, Precision};
 use super::progress::ProgressForm;
 use super::reply::Reply;
 use super::run::{self, RunArgs, STALL_S};
@@ -62,26 +62,22 @@ fn run_args(args: &DemoArgs) -> RunArgs {
     RunArgs {
         pipeline: folder.join(PIPELINE_FILE),
         input: vec![folder.join(INPUT)],
-        output: folder.join(RESULTS),
-        limit: None,
-        only: Vec::new(),
+        chain: ChainArgs {
+            output: folder.join(RESULTS),
+            key: Some(folder.join(PRIVATE).join(KEY_FILE)),
+            progress: args.progress,
+            places: args.places.clone(),
+            ..ChainArgs::default()
+        },
         set: Vec::new(),
         device: Asked::Cpu,
-        jobs: None,
-        threads: None,
         keep: Vec::new(),
-        fresh: false,
         seed: None,
         run_time: None,
-        key: Some(folder.join(PRIVATE).join(KEY_FILE)),
-        identity: IdentityArgs::default(),
         precision: Some(Precision::Auto),
         allow_toy: true,
         include_derived: false,
         stall: STALL_S,
-        progress: args.progress,
-        places: args.places.clone(),
-        site: SiteArgs::default(),
     }
 }
 

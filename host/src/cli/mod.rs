@@ -1,6 +1,7 @@
 //! The command line: one module for each verb. stdout carries results, stderr everything else.
 
 pub mod bench;
+pub mod chain;
 pub mod check;
 pub mod command;
 pub mod completions;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::identity::IdentityArgs;
-use super::places::{PlacesArgs, Precision, SiteArgs, why_unknown};
+use super::chain::ChainArgs;
+use super::places::{PlacesArgs, Precision, why_unknown};
 use super::progress::{Progress, ProgressForm};
 use super::reply::{Reply, colour};
 use crate::diagnostic::Sources;
@@ -30,45 +30,24 @@ pub struct RunArgs {
     /// Input folder: a series, a study, a patient tree (may be given several times)
     #[arg(short, long, value_name = "DIR", num_args = 1.., required = true)]
     pub input: Vec<PathBuf>,
-    /// Output folder
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
-    /// Run at most N cases
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Run only this case, by its name in OUT (may be given several times)
-    #[arg(long, value_name = "CASE")]
-    pub only: Vec<String>,
+    /// How it is run.
+    #[command(flatten)]
+    pub chain: ChainArgs,
     /// Change a parameter (may be given several times)
     #[arg(long, value_name = "NODE.PARAM=VALUE")]
     pub set: Vec<String>,
     /// Where networks run: cpu, cuda[:N] (a card, or the run is refused), auto (a card where it can be used; says why not)
     #[arg(long, value_name = "DEVICE", default_value_t = Asked::Auto)]
     pub device: Asked,
-    /// Case workers [default: the site's, else 1]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
-    /// CPU threads of each case worker [default: all, divided among the workers]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
     /// Write an edge out too, as NIfTI: a node or node.port (may be given several times)
     #[arg(long, value_name = "NODE")]
     pub keep: Vec<String>,
-    /// Ignore what an earlier run finished
-    #[arg(long)]
-    pub fresh: bool,
     /// Seed of stages that draw random numbers [default: the pipeline's, else 0]
     #[arg(long)]
     pub seed: Option<u64>,
     /// Time written into results, RFC 3339 [default: now, or the time of the run being resumed]
     #[arg(long, value_name = "TIME")]
     pub run_time: Option<jiff::Timestamp>,
-    /// The site's pseudonym key [default: key_file in the site configuration]
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Pseudonyms and their mapping.
-    #[command(flatten)]
-    pub identity: IdentityArgs,
     /// Arithmetic of networks, where the pipeline does not say it [default: the site's, else auto]
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
@@ -81,15 +60,6 @@ pub struct RunArgs {
     /// Kill a worker that shows no sign of life for this many seconds
     #[arg(long, value_name = "SECONDS", hide = true, default_value_t = STALL_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stall: u64,
-    /// How to tell progress on stderr
-    #[arg(long, value_enum, default_value_t = ProgressForm::Auto)]
-    pub progress: ProgressForm,
-    /// Where things are installed.
-    #[command(flatten)]
-    pub places: PlacesArgs,
-    /// What the site lays down.
-    #[command(flatten)]
-    pub site: SiteArgs,
 }
 
 /// Runs the verb.
@@ -113,7 +83,7 @@ pub fn text(args: &RunArgs) -> Result<String, Reply> {
 pub fn run_text(args: &RunArgs, text: String) -> Reply {
     let mut sources = Sources::new();
     match plan(args, text, &mut sources) {
-        Ok((request, planned, options)) => execute(&request, &planned, &options, args.progress, &sources),
+        Ok((request, planned, options)) => execute(&request, &planned, &options, args.chain.progress, &sources),
         Err(refused) => refused,
     }
 }
@@ -124,7 +94,7 @@ pub fn run_text(args: &RunArgs, text: String) -> Reply {
 /// Why it is refused, with the exit code.
 pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
     let mut request = request(args, text, sources)?;
-    let mut planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.places))?;
+    let mut planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.chain.places))?;
     let pinned = pinned(&planned)?;
     let mut choice = devices::choose(args.device, &planned).map_err(|error| Reply::refuse(error.exit, error.text))?;
     let mut jobs = jobs(args, &planned.site);
@@ -134,20 +104,20 @@ pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Requ
             jobs = 1;
         }
         // Planned again, with the card: it is part of what decides the results.
-        request.threads = args.threads.unwrap_or_else(all_threads).max(1);
+        request.threads = args.chain.threads.unwrap_or_else(all_threads).max(1);
         request.arithmetic.cuda = choice.cuda;
         let again = request.plan(&mut Sources::new());
-        planned = again.map_err(|refused| refusal(refused, sources, &args.places))?;
+        planned = again.map_err(|refused| refusal(refused, sources, &args.chain.places))?;
     }
-    let notes = Progress::new(args.progress);
+    let notes = Progress::new(args.chain.progress);
     choice.notes.iter().for_each(|note| notes.remark(note));
     let options = RunOptions {
         inputs: args.input.clone(),
-        output: args.output.clone(),
-        limit: args.limit,
-        only: args.only.clone(),
+        output: args.chain.output.clone(),
+        limit: args.chain.limit,
+        only: args.chain.only.clone(),
         jobs,
-        fresh: args.fresh,
+        fresh: args.chain.fresh,
         seed: args.seed.or(planned.document.seed).unwrap_or(0),
         run_time: args.run_time,
         include_derived: args.include_derived,
@@ -155,7 +125,7 @@ pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Requ
         memory_limit: memory_limit(&planned.site, jobs),
         pinned,
         device_notes: choice.notes,
-        mapping: args.identity.mapping.clone(),
+        mapping: args.chain.identity.mapping.clone(),
     };
     Ok((request, planned, options))
 }
@@ -235,23 +205,23 @@ pub fn refusal(refused: Refused, sources: &Sources, places: &PlacesArgs) -> Repl
 
 fn request(args: &RunArgs, text: String, sources: &mut Sources) -> Result<Request, Reply> {
     let mut ignored = Vec::new();
-    let site = args.site.open(sources, &mut ignored).map_err(|words| Reply::refuse(3, words))?;
+    let site = args.chain.site.open(sources, &mut ignored).map_err(|words| Reply::refuse(3, words))?;
     let absolute =
         |paths: &[PathBuf]| paths.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect();
-    let key = args.key.clone().or_else(|| site.key_file.clone());
+    let key = args.chain.key.clone().or_else(|| site.key_file.clone());
     Ok(Request {
         pipeline: args.pipeline.display().to_string(),
         pipeline_text: text,
         set: args.set.clone(),
         keep: args.keep.clone(),
-        plugins: absolute(&args.places.plugins),
-        checkpoints: absolute(&args.places.checkpoints),
-        site: args.site.site.clone(),
+        plugins: absolute(&args.chain.places.plugins),
+        checkpoints: absolute(&args.chain.places.checkpoints),
+        site: args.chain.site.site.clone(),
         key: key.map(|k| std::path::absolute(&k).unwrap_or(k)),
-        pseudonyms: args.identity.list(&site),
+        pseudonyms: args.chain.identity.list(&site),
         toys: args.allow_toy,
         arithmetic: Arithmetic { precision: args.precision.map(|p| p.word().to_owned()), cuda: None },
-        threads: args.threads.unwrap_or(all_threads() / jobs(args, &site)).max(1),
+        threads: args.chain.threads.unwrap_or(all_threads() / jobs(args, &site)).max(1),
     })
 }
 
@@ -267,7 +237,7 @@ pub fn memory_limit(site: &Site, jobs: usize) -> Option<u64> {
 }
 
 fn jobs(args: &RunArgs, site: &Site) -> usize {
-    args.jobs.or(site.jobs.map(|j| j as usize)).unwrap_or(1).max(1)
+    args.chain.jobs.or(site.jobs.map(|j| j as usize)).unwrap_or(1).max(1)
 }
 
 /// Which plugins in use plugins.lock pins.
