@@ -1,11 +1,11 @@
 //! [`MappingFile`]: what stands for whom, written only where it was asked for, so that clinical tables can be joined and
 //! their dates shifted alike.
 //!
-//! One CSV file, mode 0600, with the header `case,kind,original,replacement,date_offset_days`; `kind` is `patient-id`,
-//! `patient-name` (a patient without an id) or `uid`; the days are empty where dates were not shifted. Rows are appended and
-//! synced when a case is finished, and stand in place of the case's older ones; at the end of a run the file is written anew,
-//! sorted, with each row once, and without the rows of cases that came to nothing. Rows of cases that the run knows nothing of
-//! stay: several output folders may share one mapping, one run at a time.
+//! One CSV file, mode 0600, with the header `case,kind,original,replacement,date_offset_days,output`; `kind` is `patient-id`,
+//! `patient-name` (a patient without an id) or `uid`; the days are empty where dates were not shifted; `output` is the folder
+//! of the results. Rows are appended and synced when a case is finished, and stand in place of those that the case had in the
+//! same folder; at the end of a run the file is written anew, sorted, with each row once, and without the rows of cases that
+//! came to nothing in that folder. Rows of other folders stay: several may share one mapping, one run at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::owned::{self, OwnedError};
 
-const HEADER: [&str; 5] = ["case", "kind", "original", "replacement", "date_offset_days"];
+const HEADER: [&str; 6] = ["case", "kind", "original", "replacement", "date_offset_days", "output"];
 
 /// One original and what stands in its place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,9 +68,17 @@ pub enum MappingError {
     },
 }
 
+/// A row as it stands in the file.
+type Record = Vec<String>;
+
+/// Where rows of one case stand: the folder of its results, and the case.
+type Place = (String, String);
+
 /// The open mapping.
 pub struct MappingFile {
     path: PathBuf,
+    /// The folder of this run's results, as it stands in rows.
+    output: String,
     /// Locked as long as it is open.
     file: File,
     /// Cases whose rows were appended since.
@@ -80,7 +88,8 @@ pub struct MappingFile {
 }
 
 impl MappingFile {
-    /// Opens or makes the file; its folder must exist. A last line that was cut off by a crash is dropped.
+    /// Opens or makes the file for a run into the folder `output`; both folders must exist. A last line that was cut off by
+    /// a crash is dropped.
     ///
     /// # Errors
     /// [`MappingError`].
@@ -90,7 +99,8 @@ impl MappingFile {
         let folder = folder.canonicalize().map_err(io)?;
         let real = folder
             .join(path.file_name().ok_or_else(|| MappingError::File(OwnedError::NotAFile { path: path.to_owned() }))?);
-        if real.starts_with(output) && !real.starts_with(output.join("private")) {
+        let output = output.canonicalize().map_err(|source| MappingError::Io { path: output.to_owned(), source })?;
+        if real.starts_with(&output) && !real.starts_with(output.join("private")) {
             return Err(MappingError::AmongResults { path: path.to_owned() });
         }
         // Asked before opening: opening a named pipe would wait for a reader.
@@ -118,7 +128,8 @@ impl MappingFile {
             file.write_all(&header).and_then(|()| file.sync_all()).map_err(io)?;
             before = header.len();
         }
-        Ok(MappingFile { path: real, file, appended: BTreeSet::new(), before })
+        let output = output.to_string_lossy().into_owned();
+        Ok(MappingFile { path: real, output, file, appended: BTreeSet::new(), before })
     }
 
     /// Appends the rows of a finished case, and syncs.
@@ -130,14 +141,14 @@ impl MappingFile {
         let mut bytes = Vec::new();
         for row in rows {
             let days = row.date_offset_days.map(|d| d.to_string()).unwrap_or_default();
-            bytes.extend(line([case, &row.kind, &row.original, &row.replacement, &days]));
+            bytes.extend(line([case, &row.kind, &row.original, &row.replacement, &days, &self.output]));
         }
         self.file.write_all(&bytes)?;
         self.file.sync_data()
     }
 
-    /// Writes the file anew: each row once, in order, without those of cases of which `drops` says that they came to nothing
-    /// and without those that a case had before rows of it were appended.
+    /// Writes the file anew: each row once, in order, without those of this run's folder that belong to cases of which `drops`
+    /// says that they came to nothing, or that were there before rows of their case were appended.
     ///
     /// # Errors
     /// The system's, or [`MappingError::NoMapping`].
@@ -150,7 +161,8 @@ impl MappingFile {
         let mut writer = std::io::BufWriter::new(new.as_file_mut());
         let written = (|| {
             writer.write_all(&line(HEADER))?;
-            for row in all.iter().filter(|row| !row.first().is_some_and(|case| drops(case))) {
+            let stays = |(output, case): &Place| *output != self.output || !drops(case);
+            for row in all.iter().filter(|row| place(row).as_ref().is_some_and(stays)) {
                 writer.write_all(&line(row))?;
             }
             writer.flush()
@@ -162,27 +174,32 @@ impl MappingFile {
         File::open(folder).and_then(|f| f.sync_all()).map_err(io)
     }
 
-    /// The rows that count: of a case with rows in several places the last ones, for a run that was cut off may have left the
-    /// older ones before them.
-    fn standing(&self, bytes: &[u8]) -> Result<BTreeSet<Vec<String>>, MappingError> {
-        let mut cases: BTreeMap<String, (usize, BTreeSet<Vec<String>>)> = BTreeMap::new();
-        let mut last: Option<String> = None;
+    /// The rows that count: of a case with rows in several places of the file the last ones, for a run that was cut off may have
+    /// left the older ones before them.
+    fn standing(&self, bytes: &[u8]) -> Result<BTreeSet<Record>, MappingError> {
+        let mut cases: BTreeMap<Place, (usize, BTreeSet<Record>)> = BTreeMap::new();
+        let is_appended = |(output, case): &Place| *output == self.output && self.appended.contains(case);
+        let mut last: Option<Place> = None;
         for (at, row) in rows(bytes, &self.path)? {
-            let Some(case) = row.first().cloned() else { continue };
-            let (began, of_case) = cases.entry(case.clone()).or_insert_with(|| (at, BTreeSet::new()));
-            let appended = *began < self.before && at >= self.before && self.appended.contains(&case);
-            if last.as_ref() != Some(&case) || appended {
+            let Some(place) = place(&row) else { continue };
+            let (began, of_case) = cases.entry(place.clone()).or_insert_with(|| (at, BTreeSet::new()));
+            let appended = *began < self.before && at >= self.before && is_appended(&place);
+            if last.as_ref() != Some(&place) || appended {
                 *began = at;
                 of_case.clear();
             }
             of_case.insert(row);
-            last = Some(case);
+            last = Some(place);
         }
         // A case that was appended without a row has none.
-        let empty = |case: &str, began: usize| self.appended.contains(case) && began < self.before;
-        let standing = cases.into_iter().filter(|(case, (began, _))| !empty(case, *began));
+        let standing = cases.into_iter().filter(|(place, (began, _))| !is_appended(place) || *began >= self.before);
         Ok(standing.flat_map(|(_, (_, rows))| rows).collect())
     }
+}
+
+/// Where a row belongs.
+fn place(row: &Record) -> Option<Place> {
+    Some((row.last()?.clone(), row.first()?.clone()))
 }
 
 /// How many bytes are whole records: a line may end inside quotation marks without ending its record.
@@ -207,7 +224,7 @@ fn line<T: AsRef<[u8]>>(fields: impl IntoIterator<Item = T>) -> Vec<u8> {
 }
 
 /// Rows and where they begin.
-fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Vec<String>)>, MappingError> {
+fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Record)>, MappingError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut all = Vec::new();
     for (index, record) in reader.records().enumerate() {
@@ -216,7 +233,7 @@ fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Vec<String>)>, MappingE
         let record = record.map_err(|e| none(e.position().map_or(number, csv::Position::line)))?;
         let at = record.position().map_or(number, csv::Position::line);
         let byte = record.position().map_or(0, |p| p.byte() as usize);
-        let row: Vec<String> = record.iter().map(str::to_owned).collect();
+        let row: Record = record.iter().map(str::to_owned).collect();
         if index == 0 && row != HEADER || row.len() != HEADER.len() {
             return Err(none(at));
         }
@@ -249,10 +266,11 @@ mod tests {
         assert!(busy.contains("another run"), "{busy}");
         mapping.settle(&|case| case == "c-1").unwrap();
         let first = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            first,
-            "case,kind,original,replacement,date_offset_days\nc-2,patient-id,\"a,\"\"b\"\"\",for-5,-17\nc-2,uid,1.2.3,for-5,\n"
-        );
+        let folder = out.canonicalize().unwrap().display().to_string();
+        let header = "case,kind,original,replacement,date_offset_days,output";
+        let rows =
+            ["c-2,patient-id,\"a,\"\"b\"\"\",for-5,-17", "c-2,uid,1.2.3,for-5,"].map(|row| format!("{row},{folder}\n"));
+        assert_eq!(first, format!("{header}\n{}", rows.concat()));
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         // A run that was cut off in the middle of a record, and one of another folder that goes on.
         for torn in ["c-3,uid,9.9", "c-3,patient-id,\"9\n9"] {
@@ -280,14 +298,45 @@ mod tests {
             mapping.settle(&|_| false).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(",9\n") && text.contains(",7\n") && lines(&path) == 2, "{text}");
+        assert!(text.contains(",9,") && text.contains(",7,") && lines(&path) == 2, "{text}");
         // A run that was cut off before it settled.
         let mut mapping = MappingFile::open(&path, &out).unwrap();
         mapping.append("c-1", &[row("patient-id", "4711", Some(11))]).unwrap();
         drop(mapping);
         MappingFile::open(&path, &out).unwrap().settle(&|_| false).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(",11\n") && !text.contains(",9\n") && lines(&path) == 2, "{text}");
+        assert!(text.contains(",11,") && !text.contains(",9,") && lines(&path) == 2, "{text}");
+    }
+
+    #[test]
+    fn what_comes_to_nothing_in_one_folder_stays_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.csv");
+        let outs = ["first", "second"].map(|name| folder.path().canonicalize().unwrap().join(name));
+        let append = |out: &Path, days: i64, drops: bool| {
+            std::fs::create_dir_all(out).unwrap();
+            let mut mapping = MappingFile::open(&path, out).unwrap();
+            mapping.append("c-1", &[row("patient-id", "4711", Some(days))]).unwrap();
+            mapping.settle(&|_| drops).unwrap();
+        };
+        let days = || {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let of_row = |line: &str| line.split(',').nth(4).unwrap().to_owned();
+            text.lines().skip(1).map(of_row).collect::<Vec<_>>()
+        };
+        append(&outs[0], 1, false);
+        append(&outs[1], 2, false);
+        assert_eq!(days(), ["1", "2"], "the same case finished in both");
+        // It is run again in the second folder and withdrawn, or fails before it has rows.
+        append(&outs[1], 3, true);
+        assert_eq!(days(), ["1"]);
+        append(&outs[1], 4, false);
+        MappingFile::open(&path, &outs[1]).unwrap().settle(&|case| case == "c-1").unwrap();
+        assert_eq!(days(), ["1"]);
+        // And in the first.
+        append(&outs[1], 5, false);
+        append(&outs[0], 6, true);
+        assert_eq!(days(), ["5"]);
     }
 
     #[test]
@@ -300,7 +349,7 @@ mod tests {
         assert!(open(&out.join("private/../map.csv")).contains("outside the output folder"));
         assert_eq!(open(&out.join("private/map.csv")), "");
         let open_to_all = folder.path().join("open.csv");
-        std::fs::write(&open_to_all, "case,kind,original,replacement,date_offset_days\n").unwrap();
+        std::fs::write(&open_to_all, line(HEADER)).unwrap();
         std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(open(&open_to_all).contains("chmod 600"));
         let other = folder.path().join("other.csv");
