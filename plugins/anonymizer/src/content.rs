@@ -3,7 +3,8 @@
 
 use crate::options::{Choice, Options};
 use crate::profile::Rule;
-use crate::table::{Actions, Cell, fields};
+use crate::sheet::Sheet;
+use crate::table::{Actions, Cell, Cells};
 use std::collections::HashMap;
 
 const CSV: &str = include_str!("../data/ps315_table_e3.4-1_content_items.csv");
@@ -29,7 +30,7 @@ pub enum Plan {
 #[derive(Debug, Clone, Copy)]
 struct Row {
     basic: Actions,
-    cells: [Cell; Choice::ALL.len()],
+    cells: Cells,
 }
 
 /// Table E.3.4-1.
@@ -53,30 +54,19 @@ impl ContentTable {
     }
 
     fn parse(csv: &str) -> Result<Self, String> {
-        let mut lines = csv.lines();
-        let header = fields(lines.next().unwrap_or_default());
-        let column = |name: &str| header.iter().position(|h| h == name);
-        let needed = |name: &str| column(name).ok_or_else(|| format!("Table E.3.4-1: no column `{name}`"));
-        let (code, scheme, value_type, basic) =
-            (needed("code")?, needed("scheme")?, needed("value_type")?, needed("basic")?);
+        let sheet = Sheet::read("Table E.3.4-1", csv)?;
+        let (code, scheme) = (sheet.column("code")?, sheet.column("scheme")?);
+        let (value_type, basic) = (sheet.column("value_type")?, sheet.column("basic")?);
         // Only options that concern content items have a column here.
         let columns: Vec<(Choice, usize)> =
-            Choice::ALL.into_iter().filter_map(|choice| Some((choice, column(choice.column()?)?))).collect();
+            Choice::ALL.into_iter().filter_map(|choice| Some((choice, sheet.find(choice.column()?)?))).collect();
         let mut table = Self { rows: HashMap::new() };
-        for (index, line) in lines.enumerate() {
-            let wrong = |what: String| format!("Table E.3.4-1, line {}: {what}", index + 2);
-            let row = fields(line);
-            let field = |i: usize| row.get(i).map(String::as_str).ok_or_else(|| wrong("too few fields".into()));
-            let actions = Actions::parse(field(basic)?).map_err(wrong)?;
-            let mut cells = [Cell::Silent; Choice::ALL.len()];
-            for (choice, column) in &columns {
-                if let Some(cell) = cells.get_mut(*choice as usize) {
-                    *cell = Cell::parse(field(*column)?).map_err(wrong)?;
-                }
-            }
-            let key = key(field(code)?, field(scheme)?, field(value_type)?);
+        for row in sheet.rows() {
+            let actions = Actions::parse(row.field(basic)?).map_err(|e| row.wrong(e))?;
+            let cells = Cells::read(&row, &columns)?;
+            let key = key(row.field(code)?, row.field(scheme)?, row.field(value_type)?);
             if table.rows.insert(key, Row { basic: actions, cells }).is_some() {
-                return Err(wrong("a concept a second time".into()));
+                return Err(row.wrong("a concept a second time"));
             }
         }
         Ok(table)
@@ -98,14 +88,13 @@ impl ContentTable {
             return (Plan::ByType, Rule::UnlistedContent, None);
         };
         let rule = Rule::Content(row.basic);
-        let first = |cell| options.iter().find(|choice| row.cells.get(*choice as usize) == Some(&cell));
-        match (first(Cell::Keep), first(Cell::Clean)) {
-            (_, Some(Choice::ModifiedDates)) => (Plan::Shift, rule, Some(Choice::ModifiedDates)),
-            (Some(choice), _) => (Plan::Keep, rule, Some(choice)),
-            (None, Some(choice)) => (Plan::CleanText, rule, Some(choice)),
+        match row.cells.decider(options) {
+            Some((Cell::Clean, choice @ Choice::ModifiedDates)) => (Plan::Shift, rule, Some(choice)),
+            Some((Cell::Keep, choice)) => (Plan::Keep, rule, Some(choice)),
+            Some((_, choice)) => (Plan::CleanText, rule, Some(choice)),
             // A template may demand the item: a dummy suits where the table permits one.
-            (None, None) if row.basic.dummy => (Plan::Dummy, rule, None),
-            (None, None) => (Plan::Drop, rule, None),
+            None if row.basic.dummy => (Plan::Dummy, rule, None),
+            None => (Plan::Drop, rule, None),
         }
     }
 }

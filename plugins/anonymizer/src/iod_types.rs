@@ -5,7 +5,7 @@
 //! attributes whose action depends on them; conditional Types count as their unconditional ones, because an attribute
 //! that is present may be present because its condition holds.
 
-use crate::table::fields;
+use crate::sheet::Sheet;
 use crate::tag_map::TagMap;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -75,20 +75,19 @@ impl IodTypes {
     fn parse(csv: &str) -> Result<Self, String> {
         let mut facts = Self { classes: HashMap::new(), types: TagMap::default() };
         let (mut iods, mut all): (HashMap<String, u8>, IodSet) = (HashMap::new(), IodSet::default());
-        for (index, line) in csv.lines().enumerate().skip(1) {
-            let wrong = |what: &str| format!("Types of attributes, line {}: {what}", index + 1);
-            let row = fields(line);
-            let [tag, path, kind, names] = row.as_slice() else { return Err(wrong("expected 4 fields")) };
+        for row in Sheet::read("Types of attributes", csv)?.rows() {
+            let wrong = |what: &str| row.wrong(what);
+            let [tag, path, kind, names] = row.fields().ok_or_else(|| wrong("expected 4 fields"))?;
             if kind == "sop" {
                 let iod = u8::try_from(iods.len()).map_err(|_| wrong("more than 256 IODs"))?;
-                iods.insert(path.clone(), iod);
+                iods.insert(path.to_owned(), iod);
                 all.insert(iod);
                 facts.classes.extend(names.split(' ').map(|uid| (uid.to_owned(), iod)));
                 continue;
             }
             let tag = parse_tag(tag).ok_or_else(|| wrong("malformed tag"))?;
             let place: Option<Vec<Tag>> = path.split('/').filter(|t| !t.is_empty()).map(parse_tag).collect();
-            let kind = match kind.as_str() {
+            let kind = match kind {
                 "1" => Type::One,
                 "2" => Type::Two,
                 _ => return Err(wrong("expected Type 1 or 2")),

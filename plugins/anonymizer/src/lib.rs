@@ -30,6 +30,7 @@ pub mod refusal;
 pub mod rules;
 pub mod safe_private;
 mod sequences;
+mod sheet;
 pub mod stage;
 pub mod strays;
 mod structured;

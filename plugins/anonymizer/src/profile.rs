@@ -129,26 +129,8 @@ const BASIC: (&str, &str) = ("113100", "Basic Application Confidentiality Profil
 #[derive(Debug, Clone, Copy)]
 struct Listed {
     basic: Actions,
-    chosen: Chosen,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Chosen {
-    Basic,
-    Keep(Choice),
-    Clean(Choice),
-}
-
-impl Chosen {
-    fn of(row: &Row, options: Options) -> Self {
-        let first = |cell| options.iter().find(|choice| row.cell(*choice) == cell);
-        match (first(Cell::Keep), first(Cell::Clean)) {
-            (_, Some(Choice::ModifiedDates)) => Self::Clean(Choice::ModifiedDates),
-            (Some(choice), _) => Self::Keep(choice),
-            (None, Some(choice)) => Self::Clean(choice),
-            (None, None) => Self::Basic,
-        }
-    }
+    /// The option that decides, and whether it keeps or cleans.
+    decider: Option<(Cell, Choice)>,
 }
 
 impl Profile {
@@ -170,7 +152,7 @@ impl Profile {
     /// The embedded facts are malformed.
     pub fn with(options: Options, rules: Rules, pixel_rules: Vec<PixelRule>) -> Result<Self, String> {
         let facts = Facts::embedded()?;
-        let listed = |row: &Row| Listed { basic: row.basic, chosen: Chosen::of(row, options) };
+        let listed = |row: &Row| Listed { basic: row.basic, decider: row.decider(options) };
         let listed = facts.table.rows().map(|(tag, row)| (tag, listed(row))).collect();
         Ok(Self { facts, name: "basic", options, rules, pixel_rules, listed })
     }
@@ -244,11 +226,10 @@ impl Profile {
             };
             return Verdict::new(decision, Rule::Unlisted);
         };
-        let by_option = match listed.chosen {
-            Chosen::Basic => None,
-            Chosen::Keep(choice) => kept(tag, vr, choice).map(|decision| (decision, choice)),
-            Chosen::Clean(choice) => cleaned(tag, vr, choice).map(|decision| (decision, choice)),
-        };
+        let by_option = listed.decider.and_then(|(cell, choice)| {
+            let decision = if cell == Cell::Keep { kept(tag, vr, choice) } else { cleaned(tag, vr, choice) };
+            decision.map(|decision| (decision, choice))
+        });
         match by_option {
             Some((decision, choice)) => Verdict { decision, rule: Rule::Table(listed.basic), option: Some(choice) },
             None => Verdict::new(resolve(listed.basic, self.type_of(iod, place, tag), vr), Rule::Table(listed.basic)),

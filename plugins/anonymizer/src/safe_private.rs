@@ -2,6 +2,7 @@
 //! whose values are numbers, codes or short labels. Its opaque bytes and sequences are left out: what they hold cannot
 //! be checked.
 
+use crate::sheet::Sheet;
 use crate::value;
 use dicom_core::{Tag, VR};
 use dicom_object::InMemDicomObject;
@@ -12,7 +13,7 @@ const CSV: &str = include_str!("../data/safe_private.csv");
 /// The list: VR by creator, group and the element's low byte.
 #[derive(Debug)]
 pub struct SafePrivate {
-    by_creator: HashMap<&'static str, Vec<(u16, u8, VR)>>,
+    by_creator: HashMap<String, Vec<(u16, u8, VR)>>,
 }
 
 impl SafePrivate {
@@ -21,16 +22,14 @@ impl SafePrivate {
     /// # Errors
     /// A malformed file, with the line.
     pub fn embedded() -> Result<Self, String> {
-        let mut by_creator: HashMap<&'static str, Vec<_>> = HashMap::new();
-        for (index, line) in CSV.lines().enumerate().skip(1) {
-            let wrong =
-                || format!("safe private attributes, line {}: expected creator, group, element, VR, name", index + 1);
-            let parts: Vec<&str> = line.splitn(5, ',').collect();
-            let [creator, group, element, vr, _] = parts.as_slice() else { return Err(wrong()) };
+        let mut by_creator: HashMap<String, Vec<_>> = HashMap::new();
+        for row in Sheet::read("safe private attributes", CSV)?.rows() {
+            let wrong = || row.wrong("expected creator, group, element, VR, name");
+            let [creator, group, element, vr, _] = row.fields().ok_or_else(wrong)?;
             let group = u16::from_str_radix(group, 16).ok().filter(|g| g % 2 == 1).ok_or_else(wrong)?;
             let element = u8::from_str_radix(element, 16).map_err(|_| wrong())?;
             let vr = vr.parse::<VR>().map_err(|_| wrong())?;
-            by_creator.entry(*creator).or_default().push((group, element, vr));
+            by_creator.entry(creator.to_owned()).or_default().push((group, element, vr));
         }
         Ok(Self { by_creator })
     }
@@ -43,8 +42,10 @@ impl SafePrivate {
     }
 
     /// Every listed attribute: creator, group, low byte, VR.
-    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u16, u8, VR)> + '_ {
-        self.by_creator.iter().flat_map(|(creator, rows)| rows.iter().map(move |(g, e, vr)| (*creator, *g, *e, *vr)))
+    pub fn rows(&self) -> impl Iterator<Item = (&str, u16, u8, VR)> {
+        self.by_creator
+            .iter()
+            .flat_map(|(creator, rows)| rows.iter().map(move |(g, e, vr)| (creator.as_str(), *g, *e, *vr)))
     }
 }
 

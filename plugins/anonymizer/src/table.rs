@@ -2,7 +2,8 @@
 //!
 //! The CSV is embedded as it stands; a new DICOM edition replaces that one file. Columns are found by name.
 
-use crate::options::Choice;
+use crate::options::{Choice, Options};
+use crate::sheet::{self, Sheet};
 use crate::tag_map::TagMap;
 use dicom_core::Tag;
 
@@ -78,13 +79,50 @@ impl Cell {
 pub struct Row {
     /// The basic profile's action.
     pub basic: Actions,
-    cells: [Cell; Choice::ALL.len()],
+    cells: Cells,
+}
+
+/// What each option says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cells([Cell; Choice::ALL.len()]);
+
+impl Cells {
+    /// Reads the cells of the options that have a column.
+    pub(crate) fn read(row: &sheet::Row<'_>, columns: &[(Choice, usize)]) -> Result<Self, String> {
+        let mut cells = [Cell::Silent; Choice::ALL.len()];
+        for (choice, column) in columns {
+            if let Some(cell) = cells.get_mut(*choice as usize) {
+                *cell = Cell::parse(row.field(*column)?).map_err(|e| row.wrong(e))?;
+            }
+        }
+        Ok(Self(cells))
+    }
+
+    /// What an option says.
+    pub(crate) fn of(&self, choice: Choice) -> Cell {
+        self.0.get(choice as usize).copied().unwrap_or(Cell::Silent)
+    }
+
+    /// The chosen option that decides, and whether it keeps or cleans: K comes before C, but where dates are moved none stays.
+    pub(crate) fn decider(&self, options: Options) -> Option<(Cell, Choice)> {
+        let first = |cell| options.iter().find(|choice| self.of(*choice) == cell);
+        match (first(Cell::Keep), first(Cell::Clean)) {
+            (_, Some(Choice::ModifiedDates)) => Some((Cell::Clean, Choice::ModifiedDates)),
+            (Some(choice), _) => Some((Cell::Keep, choice)),
+            (None, clean) => clean.map(|choice| (Cell::Clean, choice)),
+        }
+    }
 }
 
 impl Row {
     /// What an option says.
     pub fn cell(&self, choice: Choice) -> Cell {
-        self.cells.get(choice as usize).copied().unwrap_or(Cell::Silent)
+        self.cells.of(choice)
+    }
+
+    /// The chosen option that decides, and whether it keeps or cleans.
+    pub(crate) fn decider(&self, options: Options) -> Option<(Cell, Choice)> {
+        self.cells.decider(options)
     }
 }
 
@@ -110,38 +148,26 @@ impl Table {
     /// # Errors
     /// A missing column, a row with too few fields, a malformed tag or action, with the line.
     pub fn parse(csv: &str) -> Result<Self, String> {
-        let mut lines = csv.lines();
-        let header = fields(lines.next().unwrap_or_default());
-        let column = |name: &str| {
-            header.iter().position(|h| h == name).ok_or_else(|| format!("Table E.1-1: no column `{name}`"))
-        };
-        let (tag, action, edition) = (column("tag")?, column("basic_profile")?, column("edition")?);
+        let sheet = Sheet::read("Table E.1-1", csv)?;
+        let (tag, action, edition) = (sheet.column("tag")?, sheet.column("basic_profile")?, sheet.column("edition")?);
         let mut columns = Vec::new();
         for choice in Choice::ALL {
             if let Some(name) = choice.column() {
-                columns.push((choice, column(name)?));
+                columns.push((choice, sheet.column(name)?));
             }
         }
         let mut table = Self { rows: TagMap::default(), edition: String::new() };
-        for (index, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
-            let wrong = |what: String| format!("Table E.1-1, line {}: {what}", index + 2);
-            let row = fields(line);
-            let field = |i: usize| row.get(i).map(String::as_str).ok_or_else(|| wrong("too few fields".into()));
-            table.edition = field(edition)?.to_owned();
-            let name = field(tag)?;
+        for row in sheet.rows() {
+            table.edition = row.field(edition)?.to_owned();
+            let name = row.field(tag)?;
             if name == "PRIVATE" || name.starts_with("(50xx") || name.starts_with("(60xx") {
                 continue;
             }
-            let tag = name.parse::<Tag>().map_err(|_| wrong(format!("malformed tag `{name}`")))?;
-            let basic = Actions::parse(field(action)?).map_err(wrong)?;
-            let mut cells = [Cell::Silent; Choice::ALL.len()];
-            for (choice, column) in &columns {
-                if let Some(cell) = cells.get_mut(*choice as usize) {
-                    *cell = Cell::parse(field(*column)?).map_err(wrong)?;
-                }
-            }
+            let tag = name.parse::<Tag>().map_err(|_| row.wrong(format!("malformed tag `{name}`")))?;
+            let basic = Actions::parse(row.field(action)?).map_err(|e| row.wrong(e))?;
+            let cells = Cells::read(&row, &columns)?;
             if table.rows.insert(tag, Row { basic, cells }).is_some() {
-                return Err(wrong(format!("{name} a second time")));
+                return Err(row.wrong(format!("{name} a second time")));
             }
         }
         if table.rows.is_empty() {
@@ -164,20 +190,6 @@ impl Table {
     pub fn rows(&self) -> impl Iterator<Item = (Tag, &Row)> + '_ {
         self.rows.iter().map(|(tag, row)| (*tag, row))
     }
-}
-
-/// Splits a CSV line; a field in double quotes may hold commas (no escaped quotes occur in the facts).
-pub(crate) fn fields(line: &str) -> Vec<String> {
-    let (mut all, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.trim_end_matches('\r').chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => all.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    all.push(field);
-    all
 }
 
 #[cfg(test)]

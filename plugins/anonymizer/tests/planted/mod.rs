@@ -33,27 +33,17 @@ pub struct Row {
 /// The table's 657 rows.
 pub fn rows() -> Vec<Row> {
     let csv = include_str!("../../data/ps315_table_e1-1.csv");
-    let split = |line: &str| {
-        let (mut all, mut quoted) = (vec![String::new()], false);
-        for c in line.chars() {
-            match c {
-                '"' => quoted = !quoted,
-                ',' if !quoted => all.push(String::new()),
-                c => all.last_mut().expect("field").push(c),
-            }
-        }
-        all
-    };
-    let header = split(csv.lines().next().expect("header"));
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let header = reader.headers().expect("header").clone();
     let column = |name: &str| header.iter().position(|h| h == name).expect(name);
     let options: Vec<(Choice, usize)> = Choice::ALL.iter().filter_map(|c| Some((*c, column(c.column()?)))).collect();
     assert_eq!(options.len(), 10);
-    let row = |line: &str| {
-        let fields = split(line);
-        let cells = options.iter().map(|(choice, at)| (*choice, fields[*at].clone())).collect();
-        Row { tag: fields[column("tag")].clone(), basic: fields[column("basic_profile")].clone(), cells }
+    let row = |fields: csv::StringRecord| {
+        let field = |column: usize| fields[column].to_owned();
+        let cells = options.iter().map(|(choice, at)| (*choice, field(*at))).collect();
+        Row { tag: field(column("tag")), basic: field(column("basic_profile")), cells }
     };
-    let rows: Vec<Row> = csv.lines().skip(1).map(row).collect();
+    let rows: Vec<Row> = reader.records().map(|record| row(record.expect("row"))).collect();
     assert_eq!(rows.len(), 657);
     rows
 }
