@@ -1,5 +1,5 @@
 //! [`Classes`]: which SOP Classes can be cleaned. Everything else is refused: nothing is known of what an encapsulated
-//! document, a voice or a private object holds.
+//! document, a voice or a private object holds. The list is made by tests/oracles/make_sop_classes.py.
 
 use crate::refusal::Refusal;
 use crate::sheet::Sheet;

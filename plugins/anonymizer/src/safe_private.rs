@@ -1,6 +1,6 @@
 //! [`SafePrivate`]: the private attributes that the option Retain Safe Private keeps: those of PS3.15 Table E.3.10-1
-//! whose values are numbers, codes or short labels. Its opaque bytes and sequences are left out: what they hold cannot
-//! be checked.
+//! whose values are numbers, codes or short labels (data/README.md says how sure that is). Its opaque bytes and sequences are
+//! left out: what they hold cannot be checked.
 
 use crate::sheet::Sheet;
 use crate::value;
