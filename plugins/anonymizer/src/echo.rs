@@ -3,11 +3,17 @@
 //! People type names and numbers where they do not belong. A kept label that repeats a family name together with a given
 //! name, or a number of the patient, is emptied, whatever the table says of it. Only whole tokens count, numbers with at
 //! least [`MIN_DIGITS`] digits, and names of at least two parts, so that a maker called like a patient is left in peace.
+//! Names in scripts without spaces are found within words ([`unspaced`](crate::unspaced)). Spelling is [folded](fold), and
+//! `OBrien` is `O'Brien`.
 //!
 //! Numbers and names are looked up by the tokens of a label, so a label costs its length however many are known.
 
+use crate::fold::fold;
+use crate::iso2022::decoded;
+use crate::unspaced::UnspacedNames;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Shorter numbers occur by chance.
@@ -39,7 +45,7 @@ const NUMBERS: [Tag; 14] = [
     tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
 ];
 
-/// Direct identifiers, in lower case.
+/// Direct identifiers, folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Echoes {
     /// Every value that is searched for.
@@ -50,6 +56,8 @@ pub struct Echoes {
     lengths: HashMap<String, BTreeSet<usize>>,
     /// By a word of the family name and one of the given name: the sets of words that must stand beside the two.
     names: HashMap<String, HashMap<String, BTreeSet<BTreeSet<String>>>>,
+    /// Names in scripts without spaces.
+    unspaced: UnspacedNames,
     /// Every part of every name and number, however short.
     parts: BTreeSet<String>,
 }
@@ -65,11 +73,15 @@ impl Echoes {
         if !Self::names_or_numbers(tag, vr) {
             return;
         }
-        for value in values.iter().take(MAX_VALUES).map(|value| value.to_lowercase()) {
-            self.parts.extend(runs(&value).map(|(_, word)| word.to_owned()));
+        // What parts two values may be half of a character where code extensions are in use.
+        let values = values.iter().take(MAX_VALUES).map(String::as_str).collect::<Vec<_>>().join("\\");
+        for value in decoded(&values).split('\\').map(fold) {
+            for spelling in spellings(&value) {
+                self.parts.extend(runs(&spelling).map(|(_, word)| word.to_owned()));
+            }
             let searched = if vr == VR::PN {
                 // Every group (letters, ideographs, sounds) is a name of its own.
-                value.split('=').map(|group| usize::from(self.note_name(group))).sum::<usize>() > 0
+                value.split('=').filter(|group| self.note_name(group)).count() > 0
             } else {
                 value.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS && self.note_span(&value)
             };
@@ -81,31 +93,43 @@ impl Echoes {
 
     /// Notes one group of a name; says whether it is one to search for.
     fn note_name(&mut self, group: &str) -> bool {
-        let counted = |component: &&str| -> Vec<String> {
-            let counts = |word: &str| !word.is_ascii() || word.len() >= MIN_PART;
-            runs(component).map(|(_, word)| word).filter(|word| counts(word)).map(str::to_owned).collect()
+        let counts = |word: &str| !word.is_ascii() || word.len() >= MIN_PART;
+        let words = |spelling: &str| -> Vec<String> {
+            runs(spelling).map(|(_, word)| word).filter(|word| counts(word)).map(str::to_owned).collect()
         };
-        // Family, given and middle name; the middle one counts where another is missing.
-        let components: Vec<(&str, Vec<String>)> = group
+        // Family, given and middle name, each in its spellings; the middle one counts where another is missing.
+        let components: Vec<(&str, Vec<Vec<String>>)> = group
             .split('^')
             .take(3)
-            .map(|component| (component, counted(&component)))
-            .filter(|(_, words)| !words.is_empty())
+            .map(|component| (component, spellings(component).iter().map(|spelling| words(spelling)).collect()))
+            .filter(|(_, spelled): &(_, Vec<Vec<String>>)| spelled.iter().any(|words| !words.is_empty()))
             .collect();
         match components.as_slice() {
-            [(family, family_words), (given, given_words), ..] => {
-                if !family_words.iter().chain(given_words).any(|word| word.is_ascii()) {
+            [(family, families), (given, givens), ..] => {
+                let unspaced = self.unspaced.note(family, given);
+                if !unspaced && !families.iter().chain(givens).flatten().any(|word| word.is_ascii()) {
                     let joined = |a: &str, b: &str| format!("{a}{b}").split_whitespace().collect::<String>();
                     self.note_span(&joined(family, given));
                     self.note_span(&joined(given, family));
                 }
-                given_words.iter().map(|given| usize::from(self.note_words(family_words, given))).sum::<usize>() > 0
+                let mut noted = unspaced;
+                for family in families {
+                    for given in givens.iter().flatten() {
+                        noted |= self.note_words(family, given);
+                    }
+                }
+                noted
             }
             // Written without its components: all words must be found.
-            [(_, words)] => match words.split_last() {
-                Some((last, others)) if !others.is_empty() => self.note_words(others, last),
-                _ => false,
-            },
+            [(name, spelled)] => {
+                let mut noted = self.unspaced.note_whole(name);
+                for words in spelled {
+                    if let Some((last, others)) = words.split_last() {
+                        noted |= self.note_words(others, last);
+                    }
+                }
+                noted
+            }
             [] => false,
         }
     }
@@ -142,21 +166,24 @@ impl Echoes {
         self.searched.len()
     }
 
-    /// Whether a word, in lower case, is a part of any name or number.
+    /// Whether a word is a part of any name or number.
     pub fn is_part(&self, word: &str) -> bool {
-        self.parts.contains(word)
+        self.parts.contains(&fold(word))
     }
 
     /// Whether a text repeats one of them.
     pub fn heard_in(&self, text: &str) -> bool {
-        let text = text.to_lowercase();
-        let mut words: HashSet<&str> = HashSet::new();
+        let text = fold(&decoded(text));
+        if self.unspaced.heard_in(&text) {
+            return true;
+        }
         for (at, token) in runs(&text) {
             if self.lengths.get(token).is_some_and(|lengths| lengths.iter().any(|len| self.spans_at(&text, at, *len))) {
                 return true;
             }
-            words.insert(token);
         }
+        let spellings = spellings(&text);
+        let words: HashSet<&str> = spellings.iter().flat_map(|text| runs(text)).map(|(_, word)| word).collect();
         words.iter().any(|word| self.names.get(*word).is_some_and(|givens| completes(givens, &words)))
     }
 
@@ -181,6 +208,17 @@ fn completes(givens: &HashMap<String, BTreeSet<BTreeSet<String>>>, words: &HashS
     } else {
         words.iter().any(|word| givens.get(*word).is_some_and(all))
     }
+}
+
+/// A folded text as it stands, without its apostrophes, and without its hyphens as well.
+fn spellings(text: &str) -> Vec<Cow<'_, str>> {
+    let mut all = vec![Cow::Borrowed(text)];
+    for (mark, marks) in [('\'', &['\''][..]), ('-', &['\'', '-'])] {
+        if text.contains(mark) {
+            all.push(Cow::Owned(text.replace(marks, "")));
+        }
+    }
+    all
 }
 
 /// The runs of letters and digits of a text, and where each begins.
@@ -248,15 +286,37 @@ mod tests {
         for (name, heard, not_heard) in [
             (
                 "Yamada^Tarou=山田^太郎=やまだ^たろう",
-                &["Yamada Tarou", "tarou_yamada", "山田 太郎", "山田太郎", "太郎山田", "CT 山田太郎", "やまだ　たろう"]
-                    [..],
-                &["Yamada", "山田", "山田太郎丸", "Yamada 太郎", "yamadatarou"][..],
+                &[
+                    "Yamada Tarou",
+                    "tarou_yamada",
+                    "山田 太郎",
+                    "山田太郎",
+                    "太郎山田",
+                    "CT 山田太郎",
+                    "患者山田太郎",
+                    "山田太郎様",
+                    "やまだ　たろう",
+                    "ﾔﾏﾀﾞﾀﾛｳ",
+                ][..],
+                &["Yamada", "山田", "患者太郎", "Yamada 太郎", "yamadatarou"][..],
             ),
             ("Roesler^Jane^Maria", &["Roesler Jane", "JANE ROESLER"], &["Jane Maria", "Roesler", "Roesler J"]),
             ("Li^Na", &["pat Li Na", "na, li"], &["Li", "Lina", "Li N"]),
             ("Roesler^J^Maria", &["Maria Roesler"], &["J Roesler"]),
             ("van der Berg^Ida Jo", &["Ida van der Berg", "VAN DER BERG, JO"], &["Ida Berg", "van der Berg"]),
-            ("김^민", &["김민", "민 김"], &["김"]),
+            ("김^민", &["김민", "민 김", "환자김민님"], &["김", "김민수"]),
+            ("김철수", &["환자 김철수", "김철수님"], &["김철", "김 철"]),
+            (
+                "O'Brien^Mary",
+                &["OBrien Mary", "O’BRIEN, MARY", "mary o brien", "Mary Brien"],
+                &["OBrien", "obrienmary"],
+            ),
+            ("OBrien^Mary", &["O'Brien Mary"], &["O'Brien"]),
+            (
+                "Müller-Lüdenscheidt^Ann-Marie",
+                &["Muller Ludenscheidt, Annmarie", "MULLERLUDENSCHEIDT Ann", "Müller‑Lüdenscheidt Marie"],
+                &["Müller Ann", "Annmarie Muller"],
+            ),
             ("Erika Example", &["Example, Erika"], &["Erika"]),
             ("Siemens", &[], &["Siemens"]),
             ("Siemens^^^Dr", &[], &["Dr Siemens"]),

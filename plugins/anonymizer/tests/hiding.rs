@@ -22,6 +22,48 @@ fn ct(more: impl IntoIterator<Item = dicom_object::mem::InMemElement>) -> InMemD
     object
 }
 
+/// Whether a label (Acquisition Protocol Name) stays beside a patient's name, both as bytes under a character set.
+fn stays(charset: &str, name: &[u8], label: &[u8]) -> bool {
+    let raw = |tag, vr, bytes: &[u8]| DataElement::new(tag, vr, PrimitiveValue::U8(bytes.into()));
+    let object = ct([
+        raw(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.as_bytes()),
+        raw(tags::PATIENT_NAME, VR::PN, name),
+        raw(tags::ACQUISITION_PROTOCOL_NAME, VR::LO, label),
+    ]);
+    let clean = dataset::write(&cleaned(&object)).expect("written");
+    clean.windows(label.len()).any(|bytes| bytes == label)
+}
+
+#[test]
+fn names_within_words_are_heard_in_every_encoding_and_other_labels_stay() {
+    let utf_8 = "ISO_IR 192";
+    let japanese = "\\ISO 2022 IR 87";
+    let korean = "\\ISO 2022 IR 149";
+    for (charset, name, label) in [
+        (utf_8, "山田^太郎".as_bytes(), "患者山田太郎".as_bytes()),
+        (utf_8, "김^철수".as_bytes(), "흉부 김철수님".as_bytes()),
+        (utf_8, "Müller^Ida".as_bytes(), b"Thorax Muller, Ida"),
+        (utf_8, b"O'Brien^Mary", "Thorax OBrien Mary".as_bytes()),
+        (utf_8, b"OBrien^Mary", "Mary O’Brien prone".as_bytes()),
+        (japanese, b"Yamada^T=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", b"\x1b$B45<T;3EDB@O:\x1b(B"),
+        (korean, b"Kim^C=\x1b$)C\xb1\xe8^\x1b$)C\xc3\xb6\xbc\xf6", b"\x1b$)C\xc8\xaf\xc0\xda\xb1\xe8\xc3\xb6\xbc\xf6"),
+    ] {
+        assert!(!stays(charset, name, label), "{charset} {name:02x?}");
+    }
+    for (charset, name, label) in [
+        (utf_8, "山田^太郎".as_bytes(), "胸部単純 造影 3回目".as_bytes()),
+        (utf_8, "高^峰".as_bytes(), "高峰期".as_bytes()),
+        (utf_8, "方^向".as_bytes(), "投影方向".as_bytes()),
+        (utf_8, "김^민".as_bytes(), "흉부 CT".as_bytes()),
+        (utf_8, b"O'Brien^Mary", b"T1-W post-contrast"),
+        (utf_8, "Müller^Ida".as_bytes(), b"Muller filter"),
+        (japanese, b"Yamada^T=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", b"\x1b$B6;It\x1b(B"),
+        (korean, b"Kim^C=\x1b$)C\xb1\xe8^\x1b$)C\xc3\xb6\xbc\xf6", b"\x1b$)C\xc8\xe4\xba\xce"),
+    ] {
+        assert!(stays(charset, name, label), "{charset} {name:02x?}");
+    }
+}
+
 fn cleaned(object: &InMemDicomObject) -> InMemDicomObject {
     let bytes = dataset::write(object).expect("written");
     let profile = Profile::basic().expect("profile");
