@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_core::value::DataSetSequence;
+use dicom_core::{DataElement, Length, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, open_file};
+use dicom_object::{DefaultDicomObject, FileMetaTableBuilder, InMemDicomObject, open_file};
 use gantry_tests::launch::{Ended, end, gantry, run_json, walk};
 
 struct Bench {
@@ -115,6 +116,40 @@ fn an_object_that_must_not_pass_costs_its_study_or_itself_and_the_reason_is_told
     assert_eq!(results(&bench.path("rest")).len(), 7);
     let warnings = run_json(&bench.path("rest"))["cases"][0]["warnings"].to_string();
     assert!(warnings.contains("burned-in-annotation") && warnings.contains("1 of 8 instances left out"), "{warnings}");
+}
+
+#[test]
+fn a_dicomdir_is_passed_over_counted_and_leaves_nothing() {
+    let bench = Bench::new();
+    let text = |tag, vr, value: &str| DataElement::new(tag, vr, PrimitiveValue::from(value));
+    let record = InMemDicomObject::from_element_iter([
+        text(tags::DIRECTORY_RECORD_TYPE, VR::CS, "PATIENT"),
+        text(tags::PATIENT_NAME, VR::PN, "Roesler^Indexed"),
+        text(tags::PATIENT_ID, VR::LO, "IDX-4711-0815"),
+    ]);
+    let records = DataSetSequence::new(vec![record], Length::UNDEFINED);
+    let directory = InMemDicomObject::from_element_iter([
+        text(tags::FILE_SET_ID, VR::CS, "ROESLERDISC"),
+        DataElement::new(tags::DIRECTORY_RECORD_SEQUENCE, VR::SQ, records),
+    ]);
+    let meta = FileMetaTableBuilder::new()
+        .media_storage_sop_class_uid("1.2.840.10008.1.3.10")
+        .media_storage_sop_instance_uid("1.2.3.4711")
+        .transfer_syntax("1.2.840.10008.1.2.1");
+    directory.with_meta(meta).unwrap().write_to_file(bench.path("in/DICOMDIR")).unwrap();
+
+    let said = bench.deid("out", &[]).expect(0);
+    assert!(said.stderr.contains("files passed over: 1 dicomdir"), "{said:?}");
+    assert_eq!(results(&bench.path("out")).len(), 8);
+    let of_it = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).to_lowercase();
+        ["roesler", "indexed", "idx-4711"].into_iter().find(|word| text.contains(word))
+    };
+    assert_eq!(of_it(said.stdout.as_bytes()).or(of_it(said.stderr.as_bytes())), None, "{said:?}");
+    walk(&bench.path("out"), &mut |path| {
+        let found = of_it(&std::fs::read(path).unwrap()).or(of_it(path.as_os_str().as_encoded_bytes()));
+        assert_eq!(found, None, "{}", path.display());
+    });
 }
 
 #[test]
