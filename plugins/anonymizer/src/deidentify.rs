@@ -4,6 +4,7 @@
 //! can be left. What happens to kept values is in [`kept`](crate::kept), to sequences in [`sequences`](crate::sequences).
 
 use crate::audit::{Action, Audit};
+use crate::codes;
 use crate::dummy;
 use crate::graphics;
 use crate::iod_types::Iod;
@@ -295,11 +296,10 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     fn of(dataset: &InMemDicomObject, planned: Option<Planned>, profile: &Profile) -> Self {
-        let codes = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE];
         Self {
             own_patient_id: value::first_text(dataset, tags::PATIENT_ID),
             patient: pseudonyms::patient(dataset),
-            has_code: codes.iter().any(|tag| !value::first_text(dataset, *tag).is_empty()),
+            has_code: codes::is_coded(dataset),
             is_text_item: value::first_text(dataset, tags::VALUE_TYPE) == "TEXT",
             planned,
             regions: if profile.has(Choice::Graphics) { graphics::regions(dataset) } else { vec![] },

@@ -5,6 +5,7 @@
 
 use dicom_core::value::{DataSetSequence, PrimitiveValue, Value};
 use dicom_core::{DataElement, Length, Tag, VR};
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 
@@ -49,16 +50,16 @@ pub fn sequence(tag: Tag, items: Vec<InMemDicomObject>) -> InMemElement {
 }
 
 /// A text element.
-pub fn text(tag: (u16, u16), vr: VR, value: &str) -> InMemElement {
-    DataElement::new(Tag::from(tag), vr, PrimitiveValue::from(value))
+pub fn text(tag: impl Into<Tag>, vr: VR, value: &str) -> InMemElement {
+    DataElement::new(tag.into(), vr, PrimitiveValue::from(value))
 }
 
 /// A code: value, scheme, meaning.
 pub fn code(value: &str, scheme: &str, meaning: &str) -> InMemDicomObject {
     InMemDicomObject::from_element_iter([
-        text((0x0008, 0x0100), VR::SH, value),
-        text((0x0008, 0x0102), VR::SH, scheme),
-        text((0x0008, 0x0104), VR::LO, meaning),
+        text(tags::CODE_VALUE, VR::SH, value),
+        text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme),
+        text(tags::CODE_MEANING, VR::LO, meaning),
     ])
 }
 

@@ -16,7 +16,7 @@ const DATES: [&str; 3] = ["UNMODIFIED", "MODIFIED", "REMOVED"];
 /// Writes PatientIdentityRemoved, DeidentificationMethod with its codes and LongitudinalTemporalInformationModified; and
 /// BurnedInAnnotation where pixels are blanked.
 pub(crate) fn mark(dataset: &mut InMemDicomObject, profile: &Profile, blanked: bool) {
-    dataset.put(dummy::text((0x0012, 0x0062), VR::CS, "YES"));
+    dataset.put(dummy::text(tags::PATIENT_IDENTITY_REMOVED, VR::CS, "YES"));
     let mut methods = dataset.get(tags::DEIDENTIFICATION_METHOD).map(|e| value::texts(e.value())).unwrap_or_default();
     methods.retain(|method| !method.is_empty());
     methods.push(profile.method());
@@ -35,8 +35,8 @@ pub(crate) fn mark(dataset: &mut InMemDicomObject, profile: &Profile, blanked: b
         () => 2,
     };
     let state = DATES.get(before.max(now)).copied().unwrap_or("REMOVED");
-    dataset.put(dummy::text((0x0028, 0x0303), VR::CS, state));
+    dataset.put(dummy::text(tags::LONGITUDINAL_TEMPORAL_INFORMATION_MODIFIED, VR::CS, state));
     if blanked {
-        dataset.put(dummy::text((0x0028, 0x0301), VR::CS, "NO"));
+        dataset.put(dummy::text(tags::BURNED_IN_ANNOTATION, VR::CS, "NO"));
     }
 }

@@ -232,7 +232,7 @@ impl Profile {
         });
         match by_option {
             Some((decision, choice)) => Verdict { decision, rule: Rule::Table(listed.basic), option: Some(choice) },
-            None => Verdict::new(resolve(listed.basic, self.type_of(iod, place, tag), vr), Rule::Table(listed.basic)),
+            None => self.without_options(iod, place, tag, vr),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::echo::Echoes;
 use crate::refusal::Refusal;
 use crate::value;
 use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use serde::Deserialize;
 use serde_json::json;
@@ -16,9 +17,6 @@ pub const SERVICE: &str = "gantry.pseudonym/1";
 pub const PATIENT_ID: &str = "patient-id";
 /// Kind of identifiers from PatientName where there is no PatientID.
 pub const PATIENT_NAME: &str = "patient-name";
-
-const PATIENT_ID_TAG: Tag = Tag(0x0010, 0x0020);
-const PATIENT_NAME_TAG: Tag = Tag(0x0010, 0x0010);
 
 /// Where replacements come from.
 pub trait Pseudonyms {
@@ -87,10 +85,10 @@ impl Wanted {
             if vr == VR::UI || lists_uid(tag) || (vr == VR::UN && value::dictionary_vr(tag) == Some(VR::UI)) {
                 let uids = value::texts(element.value());
                 self.uids.extend(uids.into_iter().filter(|uid| !uid.is_empty() && !is_well_known(uid)));
-            } else if tag == PATIENT_ID_TAG {
-                self.ids.extend(some(PATIENT_ID, value::first_text(dataset, tag)));
-            } else if tag == PATIENT_NAME_TAG && value::first_text(dataset, PATIENT_ID_TAG).is_empty() {
-                self.ids.extend(some(PATIENT_NAME, value::first_text(dataset, tag)));
+            } else if tag == tags::PATIENT_ID {
+                self.ids.extend(held(PATIENT_ID, value::first_text(dataset, tag)));
+            } else if tag == tags::PATIENT_NAME && value::first_text(dataset, tags::PATIENT_ID).is_empty() {
+                self.ids.extend(held(PATIENT_NAME, value::first_text(dataset, tag)));
             }
         }
     }
@@ -150,7 +148,8 @@ impl Wanted {
     }
 }
 
-fn some(kind: &'static str, value: String) -> Option<(&'static str, String)> {
+/// An identifier with its kind, if there is one.
+fn held(kind: &'static str, value: String) -> Option<(&'static str, String)> {
     (!value.is_empty()).then_some((kind, value))
 }
 
@@ -188,8 +187,8 @@ impl Pseudonyms for Answered {
 
 /// The patient of a data set: PatientID, or PatientName where there is none, as (kind, value). `None` for nobody.
 pub fn patient(dataset: &InMemDicomObject) -> Option<(&'static str, String)> {
-    some(PATIENT_ID, value::first_text(dataset, PATIENT_ID_TAG))
-        .or_else(|| some(PATIENT_NAME, value::first_text(dataset, PATIENT_NAME_TAG)))
+    held(PATIENT_ID, value::first_text(dataset, tags::PATIENT_ID))
+        .or_else(|| held(PATIENT_NAME, value::first_text(dataset, tags::PATIENT_NAME)))
 }
 
 /// Refuses instance UIDs under the standard's own root: they could not be told from well-known UIDs, so they would stay.
@@ -197,10 +196,11 @@ pub fn patient(dataset: &InMemDicomObject) -> Option<(&'static str, String)> {
 /// # Errors
 /// `well-known-instance-uid`.
 pub fn check_instance_uids(dataset: &InMemDicomObject) -> Result<(), Refusal> {
-    for (element, name) in
-        [(0x0008_0018, "SOPInstanceUID"), (0x0020_000D, "StudyInstanceUID"), (0x0020_000E, "SeriesInstanceUID")]
-    {
-        let tag = Tag((element >> 16) as u16, (element & 0xffff) as u16);
+    for (tag, name) in [
+        (tags::SOP_INSTANCE_UID, "SOPInstanceUID"),
+        (tags::STUDY_INSTANCE_UID, "StudyInstanceUID"),
+        (tags::SERIES_INSTANCE_UID, "SeriesInstanceUID"),
+    ] {
         if is_well_known(&value::first_text(dataset, tag)) {
             return Err(Refusal::new(
                 "well-known-instance-uid",

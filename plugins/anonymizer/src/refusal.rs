@@ -63,7 +63,7 @@ pub fn check(dataset: &InMemDicomObject, profile: &Profile) -> Result<Passed, Re
         return Ok(Passed { blank: vec![] });
     }
     let blank = match profile.has(Choice::PixelData) {
-        true => pixel_rules::blanks(&profile.pixel_rules, dataset).unwrap_or_default(),
+        true => pixel_rules::blanks(&profile.pixel_rules, dataset),
         false => vec![],
     };
     match check_pixels(dataset, kind != Kind::Computed) {
@@ -100,30 +100,30 @@ const SCREENS: [&str; 6] = ["SCREEN", "DOSE", "PROT", "CAPTURE", "REPORT", "SNAP
 /// kind of image with burned-in text. `unknown-modality`: none is given.
 pub fn check_pixels(dataset: &InMemDicomObject, by_modality: bool) -> Result<(), Refusal> {
     let burned = |what: &str| Err(Refusal::new(BURNED_IN, format!("the pixels may show who the patient is: {what}")));
-    let texts = |tag: (u16, u16)| dataset.get(Tag::from(tag)).map(|e| value::texts(e.value())).unwrap_or_default();
-    let first = |tag: (u16, u16)| texts(tag).into_iter().next().unwrap_or_default().to_ascii_uppercase();
+    let texts = |tag: Tag| dataset.get(tag).map(|e| value::texts(e.value())).unwrap_or_default();
+    let first = |tag: Tag| texts(tag).into_iter().next().unwrap_or_default().to_ascii_uppercase();
     // Anything but a plain NO counts as YES.
-    if !texts((0x0028, 0x0301)).iter().all(|v| v.is_empty() || v.eq_ignore_ascii_case("NO")) {
+    if !texts(tags::BURNED_IN_ANNOTATION).iter().all(|v| v.is_empty() || v.eq_ignore_ascii_case("NO")) {
         return burned("BurnedInAnnotation is not NO");
     }
-    let class = first((0x0008, 0x0016));
+    let class = first(tags::SOP_CLASS_UID);
     if class == SECONDARY_CAPTURE || class.strip_prefix(SECONDARY_CAPTURE).is_some_and(|rest| rest.starts_with('.')) {
         return burned("SOPClassUID is a secondary capture");
     }
     if ULTRASOUND.contains(&class.as_str()) {
         return burned("SOPClassUID is ultrasound");
     }
-    if matches!(first((0x0008, 0x0064)).as_str(), "DV" | "DI" | "DF" | "SD" | "SI" | "DRW") {
+    if matches!(first(tags::CONVERSION_TYPE).as_str(), "DV" | "DI" | "DF" | "SD" | "SI" | "DRW") {
         return burned("ConversionType names a capture, a scan of paper or film, or a drawing");
     }
-    let image_type = texts((0x0008, 0x0008));
+    let image_type = texts(tags::IMAGE_TYPE);
     if image_type.iter().skip(1).any(|v| SCREENS.iter().any(|s| v.to_ascii_uppercase().contains(s))) {
         return burned("ImageType names a captured screen, or a dose or protocol page");
     }
     if !by_modality {
         return Ok(());
     }
-    match first((0x0008, 0x0060)).as_str() {
+    match first(tags::MODALITY).as_str() {
         "" => Err(Refusal::new(
             "unknown-modality",
             "Modality is missing or empty, so nothing says that the pixels show no text",

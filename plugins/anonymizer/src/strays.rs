@@ -5,15 +5,16 @@
 
 use crate::value;
 use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 
 /// Clinical Trial Protocol Ethics Committee Name is permitted only beside the committee's approval number, which the
 /// profile removes.
-const COMMITTEE_NAME: Tag = Tag(0x0012, 0x0081);
-const COMMITTEE_APPROVAL: Tag = Tag(0x0012, 0x0082);
+const COMMITTEE_NAME: Tag = tags::CLINICAL_TRIAL_PROTOCOL_ETHICS_COMMITTEE_NAME;
+const COMMITTEE_APPROVAL: Tag = tags::CLINICAL_TRIAL_PROTOCOL_ETHICS_COMMITTEE_APPROVAL_NUMBER;
 /// A container and its issuer belong to the Specimen Module, of which the specimens' descriptions are the heart.
-const CONTAINER: [Tag; 2] = [Tag(0x0040, 0x0512), Tag(0x0040, 0x0513)];
-const SPECIMENS: Tag = Tag(0x0040, 0x0560);
+const CONTAINER: [Tag; 2] = [tags::CONTAINER_IDENTIFIER, tags::ISSUER_OF_THE_CONTAINER_IDENTIFIER_SEQUENCE];
+const SPECIMENS: Tag = tags::SPECIMEN_DESCRIPTION_SEQUENCE;
 
 /// Whether `tag`, found in `dataset` inside the sequences `place`, cannot stay for want of its companions.
 pub fn is_stray(dataset: &InMemDicomObject, place: &[Tag], tag: Tag) -> bool {

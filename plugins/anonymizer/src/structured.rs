@@ -74,12 +74,12 @@ impl Cleaner<'_> {
         if !self.by_position {
             return None;
         }
-        let relationship = item.get(tags::RELATIONSHIP_TYPE).map(value::first_text_of).unwrap_or_default();
+        let relationship = value::first_text(item, tags::RELATIONSHIP_TYPE);
         Some(InMemDicomObject::from_element_iter([
-            dummy::text((0x0040, 0xA010), VR::CS, &relationship),
-            dummy::text((0x0040, 0xA040), VR::CS, "TEXT"),
+            dummy::text(tags::RELATIONSHIP_TYPE, VR::CS, &relationship),
+            dummy::text(tags::VALUE_TYPE, VR::CS, "TEXT"),
             dummy::sequence(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![dummy::code("121106", "DCM", "Comment")]),
-            dummy::text((0x0040, 0xA160), VR::UT, dummy::TEXT),
+            dummy::text(tags::TEXT_VALUE, VR::UT, dummy::TEXT),
         ]))
     }
 
