@@ -10,13 +10,16 @@ use crate::deidentify::deidentify;
 use crate::options::Choice;
 use crate::pixel_rules::Rectangle;
 use crate::profile::Profile;
-use crate::pseudonyms::{self, Pseudonyms, Replacement, Wanted};
+use crate::pseudonyms::{self, Answered, Pseudonyms, Replacement, Wanted};
 use crate::refusal::{self, Passed, Refusal};
 use dicom_object::InMemDicomObject;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
-/// Objects that each thread reads or cleans before the caller is told how far the work is.
-const TOGETHER: usize = 8;
+/// Objects that are read or cleaned before the caller is told how far the work is: some for each thread.
+fn together() -> usize {
+    8 * rayon::current_num_threads()
+}
 
 /// The headers of a cleaned case.
 #[derive(Debug)]
@@ -126,48 +129,26 @@ struct Work<'a, G> {
     total: u64,
 }
 
+/// An object, and that it may pass; `None` for one that is left out.
+type Object = Option<(InMemDicomObject, Passed)>;
+
+/// What the first pass over a case found.
+#[derive(Default)]
+struct Collected {
+    objects: Vec<Object>,
+    wanted: Wanted,
+    /// Whose objects they are, as kind of identifier and value.
+    patient: Option<(&'static str, String)>,
+    left_out: LeftOut,
+}
+
 impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
     fn run<E>(
         &mut self,
         datasets: &[&[u8]],
         service: impl FnOnce(&str) -> Result<String, E>,
     ) -> Result<CleanInstances, CaseError<E>> {
-        let (mut wanted, mut patient, mut left_out) = (Wanted::default(), None, LeftOut::default());
-        let lists_uid = |tag| self.profile.table().row(tag).is_some_and(|row| row.basic.map_uid);
-        let mut parsed: Vec<Option<(InMemDicomObject, Passed)>> = Vec::with_capacity(datasets.len());
-        let profile = self.profile;
-        let read = |bytes: &&[u8]| {
-            let header = dataset::read(bytes)?;
-            let passed = refusal::check(&header, profile);
-            Ok((header, passed))
-        };
-        let together = TOGETHER * rayon::current_num_threads();
-        for block in datasets.chunks(together) {
-            for result in block.par_iter().map(read).collect::<Vec<Result<_, Refusal>>>() {
-                let n = parsed.len();
-                let (header, passed) = match result {
-                    Ok(read) => read,
-                    Err(refusal) => {
-                        parsed.push(self.leave_out(n, refusal, &mut left_out)?);
-                        self.step()?;
-                        continue;
-                    }
-                };
-                // An object that is left out still must be this patient's, and its identifiers are searched for in labels.
-                let whose = pseudonyms::patient(&header);
-                if *patient.get_or_insert_with(|| whose.clone()) != whose {
-                    let text = "the patient is not the one of those before: a case must hold one patient";
-                    return Err(self.at(n, Refusal::new("mixed-patients", text)).into());
-                }
-                wanted.collect(&header, &lists_uid);
-                parsed.push(match passed {
-                    Ok(passed) => Some((header, passed)),
-                    Err(refusal) => self.leave_out(n, refusal, &mut left_out)?,
-                });
-                self.step()?;
-            }
-        }
-        let patient = patient.flatten();
+        let Collected { objects, mut wanted, patient, left_out } = self.collect(datasets)?;
         if self.profile.has(Choice::ModifiedDates) {
             let text = "neither PatientID nor PatientName says whose dates are to be moved";
             let (_, whose) = patient.as_ref().ok_or_else(|| Refusal::new("no-patient", text))?;
@@ -180,18 +161,66 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
             let text = "the patient is not on the site's list of pseudonyms";
             return Err(Refusal::new("unlisted-patient", text).into());
         }
-        let mut clean = CleanInstances {
-            instances: Vec::with_capacity(parsed.len()),
-            audit: Audit { searched, ..Audit::default() },
+        let mut clean = self.rewrite(objects, &map, left_out)?;
+        clean.audit.searched = searched;
+        Ok(clean)
+    }
+
+    /// The first pass: what may pass, whose it is, and which identifiers it holds.
+    fn collect<E>(&mut self, datasets: &[&[u8]]) -> Result<Collected, CaseError<E>> {
+        let profile = self.profile;
+        let lists_uid = |tag| profile.table().row(tag).is_some_and(|row| row.basic.map_uid);
+        let read = |bytes: &&[u8]| {
+            let header = dataset::read(bytes)?;
+            let passed = refusal::check(&header, profile);
+            Ok((header, passed))
         };
+        let mut all = Collected { objects: Vec::with_capacity(datasets.len()), ..Collected::default() };
+        let mut patient = None;
+        for block in datasets.chunks(together()) {
+            for result in block.par_iter().map(read).collect::<Vec<Result<_, Refusal>>>() {
+                let n = all.objects.len();
+                let object = match result {
+                    Err(refusal) => self.leave_out(n, refusal, &mut all.left_out)?,
+                    Ok((header, passed)) => {
+                        // One that is left out still must be this patient's, and its identifiers are searched for in labels.
+                        let whose = pseudonyms::patient(&header);
+                        if *patient.get_or_insert_with(|| whose.clone()) != whose {
+                            let text = "the patient is not the one of those before: a case must hold one patient";
+                            return Err(self.at(n, Refusal::new("mixed-patients", text)).into());
+                        }
+                        all.wanted.collect(&header, &lists_uid);
+                        match passed {
+                            Ok(passed) => Some((header, passed)),
+                            Err(refusal) => self.leave_out(n, refusal, &mut all.left_out)?,
+                        }
+                    }
+                };
+                all.objects.push(object);
+                self.step()?;
+            }
+        }
+        all.patient = patient.flatten();
+        Ok(all)
+    }
+
+    /// The second pass: every object anew.
+    fn rewrite<E>(
+        &mut self,
+        objects: Vec<Object>,
+        map: &Answered,
+        mut left_out: LeftOut,
+    ) -> Result<CleanInstances, CaseError<E>> {
+        let profile = self.profile;
         let cleaned = |(mut header, passed): (InMemDicomObject, Passed)| {
-            let audit = deidentify(&mut header, &passed, &map, profile)?;
+            let audit = deidentify(&mut header, &passed, map, profile)?;
             let bytes = dataset::write(&header)?;
             Ok((audit, CleanInstance { bytes, blank: passed.blank().to_vec() }))
         };
-        let mut parsed = parsed.into_iter();
+        let mut clean = CleanInstances { instances: Vec::with_capacity(objects.len()), audit: Audit::default() };
+        let mut objects = objects.into_iter();
         loop {
-            let block: Vec<_> = parsed.by_ref().take(together).collect();
+            let block: Vec<Object> = objects.by_ref().take(together()).collect();
             if block.is_empty() {
                 break;
             }
@@ -240,6 +269,6 @@ impl<G: FnMut(u64, u64) -> bool> Work<'_, G> {
 /// Objects that are left out.
 #[derive(Default)]
 struct LeftOut {
-    counts: std::collections::BTreeMap<&'static str, u64>,
+    counts: BTreeMap<&'static str, u64>,
     first: Option<Refusal>,
 }
