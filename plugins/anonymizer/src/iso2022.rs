@@ -28,6 +28,11 @@ const SWITCHES: [(&str, Switch); 7] = [
     ("$)A", Switch::Upper("ISO 2022 IR 58")),
 ];
 
+/// Whether a text has escape sequences.
+pub fn is_escaped(text: &str) -> bool {
+    text.contains(ESCAPE)
+}
+
 /// A text without its escape sequences; what cannot be decoded stays as it is.
 pub fn decoded(text: &str) -> Cow<'_, str> {
     let mut parts = text.split(ESCAPE);

@@ -6,6 +6,7 @@ use crate::dates;
 use crate::deidentify::{Cleaner, Surroundings};
 use crate::descriptors;
 use crate::dummy;
+use crate::iso2022;
 use crate::profile::{Reason, Verdict};
 use crate::refusal::Refusal;
 use crate::value;
@@ -37,7 +38,7 @@ impl Cleaner<'_> {
         }
         // A code of a published scheme is no number of the patient, though it may have the same digits.
         let coded = matches!(tag, tags::CODE_VALUE | tags::CODING_SCHEME_DESIGNATOR);
-        if !coded && is_label(vr) && value::texts(element.value()).iter().any(|text| self.repeats(vr, text)) {
+        if !coded && self.repeats(&element) {
             self.audit.note(tag, Action::EmptiedEcho, verdict);
             // What an object cannot do without gets a dummy.
             let needed = matches!(tag, tags::CODE_MEANING | tags::SEGMENT_LABEL | tags::CONTENT_LABEL);
@@ -47,9 +48,13 @@ impl Cleaner<'_> {
         Some(element)
     }
 
-    /// Whether a kept value repeats the patient. Short whole numbers do by chance.
-    fn repeats(&self, vr: VR, text: &str) -> bool {
-        (vr != VR::IS || text.len() >= 6) && self.map.echoes(text)
+    /// Whether a label repeats the patient. Short whole numbers do by chance.
+    fn repeats(&self, element: &InMemElement) -> bool {
+        let (vr, texts) = (element.vr(), value::texts(element.value()));
+        let counts = |text: &str| vr != VR::IS || text.len() >= 6;
+        // With code extensions, the mark between two values may be half of a character.
+        let whole = texts.iter().any(|text| iso2022::is_escaped(text)).then(|| texts.join("\\"));
+        is_label(vr) && texts.iter().chain(&whole).any(|text| counts(text) && self.map.echoes(text))
     }
 
     /// A listed attribute that an option keeps: only with values possible for its VR that do not repeat the patient.
@@ -66,7 +71,7 @@ impl Cleaner<'_> {
             _ if tag == tags::TIMEZONE_OFFSET_FROM_UTC => texts().all(|text| dates::is_timezone(&text)),
             _ => value::is_possible(vr, element.value()),
         };
-        if !possible || (is_label(vr) && texts().any(|text| self.repeats(vr, &text))) {
+        if !possible || self.repeats(&element) {
             return self.without_options(element, near);
         }
         if vr == VR::AS {

@@ -46,6 +46,8 @@ fn names_within_words_are_heard_in_every_encoding_and_other_labels_stay() {
         (utf_8, b"O'Brien^Mary", "Thorax OBrien Mary".as_bytes()),
         (utf_8, b"OBrien^Mary", "Mary O’Brien prone".as_bytes()),
         (japanese, b"Yamada^T=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", b"\x1b$B45<T;3EDB@O:\x1b(B"),
+        // Characters of which a byte is the mark between two values: 宮, 本.
+        (japanese, b"Miyamoto^T=\x1b$B5\\K\\\x1b(B^\x1b$BB@O:\x1b(B", b"\x1b$B45<T5\\K\\B@O:\x1b(B"),
         (korean, b"Kim^C=\x1b$)C\xb1\xe8^\x1b$)C\xc3\xb6\xbc\xf6", b"\x1b$)C\xc8\xaf\xc0\xda\xb1\xe8\xc3\xb6\xbc\xf6"),
     ] {
         assert!(!stays(charset, name, label), "{charset} {name:02x?}");
@@ -58,6 +60,7 @@ fn names_within_words_are_heard_in_every_encoding_and_other_labels_stay() {
         (utf_8, b"O'Brien^Mary", b"T1-W post-contrast"),
         (utf_8, "Müller^Ida".as_bytes(), b"Muller filter"),
         (japanese, b"Yamada^T=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", b"\x1b$B6;It\x1b(B"),
+        (japanese, b"Miyamoto^T=\x1b$B5\\K\\\x1b(B^\x1b$BB@O:\x1b(B", b"3\x1b$B2sL\\\x1b(B\\CT"),
         (korean, b"Kim^C=\x1b$)C\xb1\xe8^\x1b$)C\xc3\xb6\xbc\xf6", b"\x1b$)C\xc8\xe4\xba\xce"),
     ] {
         assert!(stays(charset, name, label), "{charset} {name:02x?}");
