@@ -98,6 +98,10 @@ impl InstanceWrite {
         let file = InstanceFile::open(record)?;
         // What the data set that is written says of its pixels decides how many bytes are pixels.
         let samples = Samples::of(&outgoing.header);
+        if Samples::of(&file.instance()?.header()?) != samples {
+            let text = "the data set that arrives says another number or size of pixels than the file, so they do not belong together";
+            return Err(Fault::new("pixel-module", text));
+        }
         if regions.is_empty()
             && !self.params.detect_text
             && let Some(pixels) = file.unread_pixels(samples)?

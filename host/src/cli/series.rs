@@ -288,6 +288,7 @@ mod tests {
             series: "2.25.3".to_owned(),
             part: 0,
             patient: SECRET.to_owned(),
+            patient_names: vec![SECRET.to_owned()],
             sop_class: String::new(),
             transfer_syntax: SECRET.to_owned(),
             rows: 4,

@@ -24,6 +24,9 @@ pub enum Record {
         gantry: String,
         /// Seed.
         seed: u64,
+        /// Tells the site's key from another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// A case was handed to a worker.
     CaseStarted {

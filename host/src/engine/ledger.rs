@@ -28,6 +28,8 @@ pub struct Ledger<'a> {
     kept: BTreeSet<String>,
     /// Cases that a worker of this run was given.
     begun: BTreeSet<String>,
+    /// Names of cases that this run finished.
+    done: BTreeSet<String>,
     /// Values that must stand in none of the run's documents; in memory only.
     pub documents: self_audit::Documents,
     /// What stands for whom, where it was asked for.
@@ -57,6 +59,7 @@ impl<'a> Ledger<'a> {
             summary: Summary::default(),
             kept: BTreeSet::new(),
             begun: BTreeSet::new(),
+            done: BTreeSet::new(),
             documents,
             mapping: None,
         }
@@ -163,6 +166,7 @@ impl<'a> Ledger<'a> {
         self.append(&record)?;
         self.known.insert(case.name.clone(), record);
         self.summary.done += 1;
+        self.done.insert(case.name.clone());
         self.watcher.case(&case.name, None);
         Ok(())
     }
@@ -229,19 +233,18 @@ impl<'a> Ledger<'a> {
     }
 
     /// A case that was finished is not: something of its patient stands where it must not.
-    fn withdraw(&mut self, finding: &Finding, cases: &[Case]) -> Result<(), RunError> {
+    fn withdraw(&mut self, finding: &Finding) -> Result<(), RunError> {
         let finished = match self.known.get(&finding.case) {
             Some(Record::CaseFinished { digest, inputs, .. }) => (digest.clone(), inputs.clone()),
-            Some(Record::CaseFailed { .. } | Record::CaseStarted { .. }) => return Ok(()),
-            // A folder that is no case of Gantry's is nobody's result.
+            // It counts as no result already, or is no case of Gantry's.
             _ => return Ok(()),
         };
         let discarded = self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e));
-        match self.kept.remove(&finding.case) {
-            true => self.summary.kept -= 1,
-            false if cases.iter().any(|c| c.name == finding.case) => self.summary.done -= 1,
-            // Finished by an earlier run, and not asked for now.
-            false => {}
+        // It may also have been finished by an earlier run, and not been reached or not been asked for now.
+        if self.kept.remove(&finding.case) {
+            self.summary.kept -= 1;
+        } else if self.done.remove(&finding.case) {
+            self.summary.done -= 1;
         }
         self.summary.failed += 1;
         self.watcher.case(&finding.case, Some(&finding.failure));
@@ -278,7 +281,7 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
     figures.files -= usize::from(journal.is_err());
     let mut ended = journal.map(|_| ());
     for finding in &findings {
-        ended = ended.and(ledger.withdraw(finding, run.cases));
+        ended = ended.and(ledger.withdraw(finding));
     }
     let (others, unread) = ledger.documents.sweep(&ledger.output.folder, &ledger.finished_files());
     if unread > 0 {
@@ -287,7 +290,7 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
         ));
     }
     for finding in others {
-        ended = ended.and(ledger.withdraw(&finding, run.cases));
+        ended = ended.and(ledger.withdraw(&finding));
         findings.push(finding);
     }
     if !findings.is_empty() {
@@ -302,9 +305,9 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
     if findings.is_empty() {
         return ledger.manifest(&manifest).and(ended);
     }
-    let written = ledger.manifest(&ledger.documents.redacted(&manifest, false));
+    let written = ledger.manifest(&ledger.documents.manifest_without(&manifest));
     let journal = std::fs::read_to_string(&path).map_err(failed).and_then(|journal| {
-        let clean = ledger.documents.redacted(&journal, true);
+        let clean = ledger.documents.journal_without(&journal);
         ledger.output.write("journal.jsonl", clean.as_bytes()).map_err(failed)
     });
     written.and(ended).and(journal)

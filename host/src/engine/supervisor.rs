@@ -142,6 +142,15 @@ pub fn run(
         Record::RunStarted { run_time, .. } => Some(*run_time),
         _ => None,
     });
+    // Of a keyed digest nobody learns the key.
+    let of_key = key.1.then(|| hex::encode(&key.0.digest("key-of-run", &[])[..8]));
+    let other =
+        |r: &Record| matches!(r, Record::RunStarted { key: Some(before), .. } if Some(before) != of_key.as_ref());
+    if history.iter().any(other) {
+        let text = "this output folder was begun with another key: every patient would lie in it twice; \
+                    use the key of before, or another output";
+        return Err(RunError { exit: 2, text: text.to_owned() });
+    }
     let run_time = options.run_time.or(first).unwrap_or_else(now);
     if let (Some(asked), Some(before)) = (options.run_time, first)
         && asked != before
@@ -200,6 +209,7 @@ pub fn run(
         plan_digest: planned.plan.digest.clone(),
         gantry: env!("CARGO_PKG_VERSION").to_owned(),
         seed: options.seed,
+        key: of_key,
     };
     journal.append(&record).map_err(|e| environment("writing the journal", &e))?;
 

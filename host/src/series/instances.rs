@@ -1,7 +1,7 @@
 //! From recognised files to everything of one patient and study: SOP instances of any class, for chains that pass them on
 //! without making volumes of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use dicom_dictionary_std::tags;
@@ -34,6 +34,7 @@ pub(crate) struct ScannedInstance {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InstanceFacts {
     patient: String,
+    name: String,
     study: String,
     series: String,
     sop_instance: String,
@@ -63,6 +64,7 @@ impl InstanceFacts {
         };
         Ok(Self {
             patient,
+            name,
             study: get(tags::STUDY_INSTANCE_UID),
             series: get(tags::SERIES_INSTANCE_UID),
             sop_instance,
@@ -168,6 +170,12 @@ fn record(
         study,
         part: 0,
         patient,
+        patient_names: instances
+            .iter()
+            .map(|(facts, _)| facts.name.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         sop_class: String::new(),
         transfer_syntax,
         rows: 0,
@@ -209,6 +217,7 @@ mod tests {
     fn facts(study: &str, series_number: i32, number: i32, sop_instance: &str) -> Result<InstanceFacts, Fault> {
         Ok(InstanceFacts {
             patient: "id:1".into(),
+            name: "A^B".into(),
             study: study.into(),
             series: format!("1.{series_number}"),
             sop_instance: sop_instance.into(),

@@ -103,6 +103,9 @@ pub struct SeriesRecord {
     pub part: usize,
     /// Raw patient key: Patient ID and name, or a synthetic one. Private; only ever hashed.
     pub patient: String,
+    /// Patient's Names, as the headers spell them, where the key does not hold them (private).
+    #[serde(default)]
+    pub patient_names: Vec<String>,
     /// SOP Class UID of the instances.
     pub sop_class: String,
     /// Transfer Syntax UID of the first instance.
@@ -138,8 +141,8 @@ impl SeriesRecord {
         }
     }
 
-    /// Patient ID and name out of [`SeriesRecord::patient`] (private); empty where the key is a synthetic one.
-    pub fn patient_id_and_name(&self) -> (&str, &str) {
+    /// Patient ID and names (private); empty where the key is a synthetic one.
+    pub fn patient_id_and_names(&self) -> (&str, Vec<&str>) {
         let known = || {
             let (length, rest) = self.patient.split_once(':')?;
             let (id, rest) = rest.split_at_checked(length.parse().ok()?)?;
@@ -147,7 +150,11 @@ impl SeriesRecord {
             let (_, rest) = rest.split_at_checked(length.parse().ok()?)?;
             Some((id, rest.strip_prefix('|')?))
         };
-        known().unwrap_or_default()
+        let (id, name) = match self.kind {
+            SeriesKind::Instances => (self.patient.strip_prefix("id:").unwrap_or_default(), ""),
+            _ => known().unwrap_or_default(),
+        };
+        (id, self.patient_names.iter().map(String::as_str).chain([name]).filter(|name| !name.is_empty()).collect())
     }
 
     /// Refuses a series that must not be used: gives its first fault, passing over those whose code the caller

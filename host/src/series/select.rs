@@ -115,6 +115,7 @@ mod tests {
             series: "1.2.3".to_owned(),
             part: 0,
             patient: String::new(),
+            patient_names: Vec::new(),
             sop_class: String::new(),
             transfer_syntax: String::new(),
             rows: 1,

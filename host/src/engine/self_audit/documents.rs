@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde_json::Value as Json;
 
-use super::IN_PLACE;
 use super::artefact;
 use super::figures::Figures;
+use super::records;
 use super::search::{Hit, Numbers, Searcher};
 use super::withheld::{Value, Withheld};
 use crate::engine::failure::Failure;
@@ -71,8 +70,8 @@ impl Documents {
     /// the results of others. `finished` are names of cases with the paths of their files. Also how many cases have files that
     /// cannot be read any more.
     pub fn sweep(&self, folder: &Path, finished: &[(String, Vec<String>)]) -> (Vec<Finding>, usize) {
-        // What is short may stand in the results of another by chance.
-        let leaked: Vec<&Value> = self.leaked.values().iter().filter(|v| !v.short()).collect();
+        // What else was found may stand in the results of another by chance, and these would be lost.
+        let leaked: Vec<&Value> = self.leaked.values().iter().filter(|v| v.telling()).collect();
         if leaked.is_empty() {
             return (Vec::new(), 0);
         }
@@ -116,28 +115,32 @@ impl Documents {
     /// [`Documents::redacted`].
     pub fn search(&mut self, texts: &Texts) -> (Vec<Finding>, Figures) {
         let names = texts.names;
-        let strings = |bytes: &[u8]| artefact::json(bytes).unwrap_or_default();
-        let (journal, manifest) = (strings(texts.journal), strings(texts.manifest));
+        let (journal, manifest) = (records::told(texts.journal), records::told(texts.manifest));
         let joined: Vec<u8> = names.iter().flat_map(|n| [n.as_bytes(), b"\0"].concat()).collect();
-        let streams: [(&str, &[u8], Numbers); 6] = [
-            ("journal.jsonl", texts.journal, Numbers::No),
-            ("journal.jsonl", &journal, Numbers::Long),
-            ("run.json", texts.manifest, Numbers::No),
-            ("run.json", &manifest, Numbers::Long),
-            ("a name below the output folder", &joined, Numbers::Long),
-            ("what was said on a standard stream", texts.said, Numbers::Long),
+        // Where the host has words of its own, only what cannot well be one of them counts.
+        let streams: [(&str, &[u8], Numbers, bool); 6] = [
+            ("journal.jsonl", texts.journal, Numbers::No, true),
+            ("journal.jsonl", &journal, Numbers::Long, false),
+            ("run.json", texts.manifest, Numbers::No, true),
+            ("run.json", &manifest, Numbers::Long, false),
+            ("a name below the output folder", &joined, Numbers::Long, false),
+            ("what was said on a standard stream", texts.said, Numbers::Long, false),
         ];
         let (mut findings, mut leaked): (Vec<Finding>, BTreeMap<usize, Value>) = Default::default();
         let mut seen = BTreeSet::new();
         let values = self.values();
         for searcher in Searcher::parts(values.iter().map(|(value, _)| *value)) {
-            let found = streams
-                .par_iter()
-                .flat_map_iter(|(what, bytes, numbers)| searcher.hits(bytes, *numbers).map(move |hit| (*what, hit)));
-            for (what, hit) in found.collect::<Vec<(&str, Hit)>>() {
+            let found = streams.par_iter().flat_map_iter(|(what, bytes, numbers, only)| {
+                searcher.hits(bytes, *numbers).map(move |hit| (*what, *only, hit))
+            });
+            for (what, only_telling, hit) in found.collect::<Vec<(&str, bool, Hit)>>() {
                 let Some((value, cases)) = values.get(hit.value) else { continue };
+                if only_telling && !value.telling() {
+                    continue;
+                }
                 leaked.entry(hit.value).or_insert_with(|| (*value).clone());
-                let holders = if what.starts_with("a name") { folder_at(&joined, &hit) } else { None };
+                let named = what.starts_with("a name") && value.telling();
+                let holders = if named { folder_at(&joined, &hit) } else { None };
                 let text = || format!("{what} holds {}, {}", value.origin(), hit.form.words());
                 for case in cases.iter().copied().chain(holders) {
                     if seen.insert(case.to_owned()) {
@@ -148,51 +151,28 @@ impl Documents {
         }
         leaked.into_values().for_each(|value| self.leaked.join(Withheld::from(value)));
         let mut figures = Figures { files: names.len() + 2, findings: findings.len(), ..Figures::default() };
-        figures.bytes = streams.iter().map(|(_, bytes, _)| bytes.len() as u64).sum();
+        figures.bytes = streams.iter().map(|(_, bytes, ..)| bytes.len() as u64).sum();
         figures.searched = self.cases.values().map(|w| w.values().len()).sum();
         (findings, figures)
     }
 
-    /// A JSON document, or one a line, with every value replaced that was found anywhere. What still holds one then (in a
-    /// number, or across two strings) is left out as a whole line.
-    pub fn redacted(&self, text: &str, lines: bool) -> String {
-        let parts: Vec<Searcher> = Searcher::parts(self.leaked.values()).collect();
-        if lines {
-            let kept = text.lines().filter_map(|line| clean(line, &parts, false));
-            return kept.fold(String::new(), |all, line| all + &line + "\n");
-        }
-        clean(text, &parts, true).unwrap_or_else(|| "{}".to_owned()) + "\n"
+    /// The journal without the values that were found anywhere.
+    pub fn journal_without(&self, journal: &str) -> String {
+        let (all, telling) = self.found();
+        records::journal_without(journal, &all, &telling)
     }
-}
 
-/// One JSON document without the values; `None` where they cannot be taken out.
-fn clean(text: &str, parts: &[Searcher], pretty: bool) -> Option<String> {
-    let mut value: Json = serde_json::from_str(text).ok()?;
-    for searcher in parts {
-        replace(&mut value, searcher);
+    /// run.json without the values that were found anywhere.
+    pub fn manifest_without(&self, manifest: &str) -> String {
+        let (all, telling) = self.found();
+        records::manifest_without(manifest, &all, &telling)
     }
-    let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.ok()?;
-    let holds = parts.iter().any(|searcher| searcher.hits(text.as_bytes(), Numbers::No).next().is_some());
-    (!holds).then_some(text)
-}
 
-fn replace(value: &mut Json, searcher: &Searcher) {
-    match value {
-        Json::String(text) => {
-            if let Some(clean) = searcher.redacted(text, Numbers::Long, IN_PLACE) {
-                *text = clean;
-            }
-        }
-        Json::Array(list) => list.iter_mut().for_each(|v| replace(v, searcher)),
-        Json::Object(map) => {
-            let old = std::mem::take(map);
-            for (key, mut value) in old {
-                replace(&mut value, searcher);
-                let key = searcher.redacted(&key, Numbers::Long, IN_PLACE).unwrap_or(key);
-                map.insert(key, value);
-            }
-        }
-        _ => {}
+    /// Searchers for all values that were found, and for those that tell by themselves.
+    fn found(&self) -> (Vec<Searcher>, Vec<Searcher>) {
+        let values = self.leaked.values();
+        let telling = values.iter().filter(|value| value.telling());
+        (Searcher::parts(values).collect(), Searcher::parts(telling).collect())
     }
 }
 
@@ -231,7 +211,7 @@ mod tests {
         assert!(search("{}", "{}", "", &[]).is_empty());
         for (journal, manifest, said) in [
             ("{\"a\":\"xCanary471112\"}", "{}", ""),
-            ("{}", "{\"\\u0043anary471112\": 1}", ""),
+            ("{}", "{\"cases\": [{\"x\": \"\\u0043anary471112\"}]}", ""),
             ("{}", "{}", "canary471112!"),
         ] {
             let found = search(journal, manifest, said, &[]);
@@ -246,14 +226,21 @@ mod tests {
 
     #[test]
     fn whatever_was_found_is_taken_out_of_a_document_and_nothing_else() {
-        let mut documents = documents("c-1", &["Canary471112", "Second47111213", "Third47111213"]);
-        let text = "{\"event\":\"a\",\"Canary471112\":[\"see Canary471112\", \"Second47111213\"]}\n{\"event\":\"b\"}\n";
-        let wanted = "{\"(withheld)\":[\"see (withheld)\", \"(withheld)\"],\"event\":\"a\"}\n{\"event\":\"b\"}\n";
+        let mut documents = documents("c-1", &["Canary471112", "Second47111213", "Third47111213", "output"]);
+        let text = concat!(
+            r#"{"event":"case-failed","failure":{"code":"x","text":"see Canary471112"},"warnings":[{"text":"Second47111213"}]}"#,
+            "\n{\"event\":\"b\",\"output\":1}\n{\"event\":\"c\",\"node\":\"Canary471112\"}\n"
+        );
+        let wanted = concat!(
+            r#"{"event":"case-failed","failure":{"code":"x","text":"see (withheld)"},"warnings":[{"text":"(withheld)"}]}"#,
+            "\n{\"event\":\"b\",\"output\":1}\n"
+        );
         let texts = Texts { journal: text.as_bytes(), manifest: b"{}", said: b"", names: &[] };
         let (findings, _) = documents.search(&texts);
         assert_eq!(findings.len(), 1);
         assert_eq!(documents.leaked.values().len(), 2);
-        let sorted = |text: &str| -> Vec<Json> { text.lines().map(|l| serde_json::from_str(l).unwrap()).collect() };
-        assert_eq!(sorted(&documents.redacted(text, true)), sorted(wanted));
+        let sorted =
+            |text: &str| -> Vec<serde_json::Value> { text.lines().map(|l| serde_json::from_str(l).unwrap()).collect() };
+        assert_eq!(sorted(&documents.journal_without(text)), sorted(wanted));
     }
 }

@@ -20,6 +20,9 @@ pub(super) const LEAST: usize = 4;
 pub(super) const ANYWHERE: usize = 6;
 /// A plain word of the pipeline's own text that is shorter than this is no sign of a patient.
 pub(super) const PLAIN: usize = 12;
+/// Names lighter than this are two short words that may meet by chance.
+const NAME: usize = 8;
+
 /// Where in a text a value counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -76,11 +79,22 @@ impl Value {
         word || self.reach == Reach::Token || !self.class.is_some_and(Class::direct)
     }
 
-    /// Whether equal texts are made by chance.
-    pub(super) fn short(&self) -> bool {
-        match self.reach {
-            Reach::Number => self.few_digits(),
-            _ => weight(&self.raw, self.text.as_deref()) < ANYWHERE,
+    /// Whether it cannot well be anything but this patient's, wherever it stands: a UID, a name of some length, a number that
+    /// is no date and has more digits than codes and counts, or letters and digits together. What else is found where the host
+    /// or another patient may have it is there by chance.
+    pub(super) fn telling(&self) -> bool {
+        let text = self.text.as_deref().unwrap_or_default();
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+        let mixed = |least: usize| letters > 0 && digits > 0 && letters + digits >= least;
+        match self.class {
+            Some(Class::Uid) => true,
+            Some(Class::Name) => weight(&self.raw, self.text.as_deref()) >= NAME,
+            Some(Class::Identifier) => {
+                mixed(ANYWHERE) || letters >= PLAIN || letters == 0 && digits >= 8 && !is_date(text)
+            }
+            Some(Class::Text) => mixed(PLAIN),
+            Some(Class::Word | Class::Moment) | None => false,
         }
     }
 
@@ -133,6 +147,14 @@ fn by_chance(value: &Value) -> bool {
     let plain = text.len() < PLAIN && !text.is_empty() && text.chars().all(char::is_alphabetic);
     let birth = is_birth(Tag((value.tag >> 16) as u16, value.tag as u16));
     !birth && (value.class == Some(Class::Moment) || plain || weight(&value.raw, Some(text)) < ANYWHERE)
+}
+
+/// Whether a number can be a day, alone or with a time behind it.
+fn is_date(text: &str) -> bool {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let part = |range| digits.get(range).and_then(|d: &str| d.parse::<u32>().ok()).unwrap_or_default();
+    let day = (1900..2100).contains(&part(0..4)) && (1..=12).contains(&part(4..6)) && (1..=31).contains(&part(6..8));
+    day && matches!(digits.len(), 8 | 12..)
 }
 
 fn is_number(raw: &[u8]) -> bool {
