@@ -54,6 +54,7 @@ pub fn manifest_without(manifest: &str, all: &[Searcher], telling: &[Searcher]) 
             wash(cases, all, &|key| TEXTS.contains(&key));
         }
         wash(&mut value, telling, &|_| true);
+        wash_names(&mut value, telling);
         let text = serde_json::to_string_pretty(&value).ok()?;
         (!holds(telling, &text)).then_some(text)
     };
@@ -64,6 +65,27 @@ fn holds(parts: &[Searcher], text: &str) -> bool {
     parts.iter().any(|searcher| searcher.hits(text.as_bytes(), Numbers::No).next().is_some())
 }
 
+/// Replaces values in the names of members: nodes have names of their own.
+fn wash_names(value: &mut Json, parts: &[Searcher]) {
+    match value {
+        Json::Array(list) => list.iter_mut().for_each(|v| wash_names(v, parts)),
+        Json::Object(map) => {
+            for (name, mut value) in std::mem::take(map) {
+                wash_names(&mut value, parts);
+                map.insert(washed(&name, parts).unwrap_or(name), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A text without values; `None` where it has none.
+fn washed(text: &str, parts: &[Searcher]) -> Option<String> {
+    parts.iter().fold(None, |clean: Option<String>, searcher| {
+        searcher.redacted(clean.as_deref().unwrap_or(text), Numbers::Long, IN_PLACE).or(clean)
+    })
+}
+
 /// Replaces values in the strings of those members.
 fn wash(value: &mut Json, parts: &[Searcher], member: &dyn Fn(&str) -> bool) {
     match value {
@@ -72,10 +94,8 @@ fn wash(value: &mut Json, parts: &[Searcher], member: &dyn Fn(&str) -> bool) {
             for (key, value) in map.iter_mut() {
                 match value {
                     Json::String(text) if member(key) => {
-                        for searcher in parts {
-                            if let Some(clean) = searcher.redacted(text, Numbers::Long, IN_PLACE) {
-                                *text = clean;
-                            }
+                        if let Some(clean) = washed(text, parts) {
+                            *text = clean;
                         }
                     }
                     value => wash(value, parts, member),
