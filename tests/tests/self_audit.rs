@@ -388,3 +388,64 @@ fn a_resumed_run_searches_the_whole_journal() {
     assert!(ended.stderr.contains("identity-leak"), "{}", ended.stderr);
     assert_eq!(holders(&out.path().join("out"), CANARY), Vec::<String>::new());
 }
+
+/// `gantry deid` of a folder, with more arguments.
+fn deid(input: &Path, out: &Path, key: &Path, more: &[&str]) -> gantry_tests::launch::Ended {
+    let mut command = gantry_tests::launch::gantry();
+    command.arg("deid").arg("-i").arg(input).arg("-o").arg(out).arg("--key").arg(key).args(more);
+    gantry_tests::launch::end(&mut command)
+}
+
+fn folders(out: &Path) -> usize {
+    std::fs::read_dir(out)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("c-"))
+        .count()
+}
+
+#[test]
+fn a_value_that_stands_somewhere_by_chance_harms_its_own_case_alone() {
+    // The day of the study, which stays; and a code that every result holds.
+    for (id, more) in [("20260102", &["--profile", "basic+full-dates"][..]), ("113100", &[])] {
+        let folder = cohort(&[("a-neighbour", 3), ("b-neighbour", 3)]);
+        let out = tempfile::tempdir().unwrap();
+        deid(folder.path(), out.path(), &bench::key(), more).expect(0);
+        Patient { name: id, z_mm: 0.0, slices: 3, seed: 7 }.write(folder.path());
+        for again in ["the new one", "once more"] {
+            let ended = deid(folder.path(), out.path(), &bench::key(), more);
+            assert_eq!((ended.code, folders(out.path())), (1, 2), "{id}, {again}: {}{}", ended.stdout, ended.stderr);
+            assert!(ended.stdout.contains("2 done before") && ended.stdout.contains("1 failed"), "{}", ended.stdout);
+        }
+    }
+}
+
+#[test]
+fn of_whole_studies_that_are_kept_id_and_name_are_searched_in_the_journal() {
+    for planted in [CANARY.to_owned(), format!("{CANARY}^Test")] {
+        let out = tempfile::tempdir().unwrap();
+        deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+        let journal = out.path().join("journal.jsonl");
+        let before = std::fs::read_to_string(&journal).unwrap();
+        let warning = format!("\"warnings\":[{{\"node\":\"n\",\"code\":\"c\",\"text\":\"{planted}\"}}]");
+        let after = before.replacen("\"warnings\":[]", &warning, 1);
+        assert_ne!(before, after);
+        std::fs::write(&journal, after).unwrap();
+        let ended = deid(patients(), out.path(), &bench::key(), &[]);
+        assert_eq!(ended.code, 1, "{}{}", ended.stdout, ended.stderr);
+        assert_eq!(holders(out.path(), CANARY), Vec::<String>::new());
+        // The case runs again, and all is well.
+        deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+    }
+}
+
+#[test]
+fn another_key_is_refused_in_a_folder_that_was_begun() {
+    let out = tempfile::tempdir().unwrap();
+    deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+    let other = out.path().join("other.key");
+    let mut command = gantry_tests::launch::gantry();
+    gantry_tests::launch::end(command.args(["key", "new"]).arg(&other)).expect(0);
+    let ended = deid(patients(), out.path(), &other, &[]);
+    assert_eq!((ended.code, folders(out.path())), (2, 2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("another key"), "{}", ended.stderr);
+}

@@ -9,8 +9,8 @@ use super::search::{Numbers, Searcher};
 /// Members whose values the host writes, of a few words or digests each.
 const OF_THE_HOST: [&str; 10] =
     ["digest", "environment", "event", "gantry", "kernels", "outcome", "plan_digest", "run_time", "sha256", "status"];
-/// Members that hold texts: of stages, of reasons, and names of files.
-const TEXTS: [&str; 4] = ["code", "path", "skipped", "text"];
+/// Members that hold texts of stages and of reasons, which nothing depends on.
+const TEXTS: [&str; 3] = ["code", "skipped", "text"];
 
 /// The texts that cases filled in, each ended by a zero; nothing of what is no JSON.
 pub fn told(bytes: &[u8]) -> Vec<u8> {

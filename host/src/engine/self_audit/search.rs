@@ -222,19 +222,24 @@ fn stands(pattern: &Pattern, bytes: &[u8], range: &Range<usize>) -> bool {
     }
 }
 
+/// More bytes than any token of the host has.
+const RUN: usize = 80;
+
 /// Whether a match lies inside a token that the host makes: a UID from a hash, a hash itself, or the name of a file of
 /// instances. Only what is spelt plainly can be there by chance.
 fn of_the_host(form: Form, bytes: &[u8], range: &Range<usize>) -> bool {
     let run = |part: fn(&u8) -> bool| {
-        let start = bytes[..range.start].iter().rposition(|b| !part(b)).map_or(0, |i| i + 1);
-        let end = bytes[range.end..].iter().position(|b| !part(b)).map_or(bytes.len(), |i| range.end + i);
+        // None of them is longer than a hash; a run that is, is cut, and then is none of them.
+        let (least, most) = (range.start.saturating_sub(RUN), (range.end + RUN).min(bytes.len()));
+        let start = bytes[least..range.start].iter().rposition(|b| !part(b)).map_or(least, |i| least + i + 1);
+        let end = bytes[range.end..most].iter().position(|b| !part(b)).map_or(most, |i| range.end + i);
         start..end
     };
     if !matches!(form, Form::Utf8 | Form::Raw | Form::Joined) {
         return false;
     }
     let inside = &bytes[range.clone()];
-    if inside.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+    if inside.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) {
         let name = run(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
         if name != *range && is_file_name(&bytes[name]) {
             return true;
