@@ -409,10 +409,10 @@ fn a_value_that_stands_somewhere_by_chance_harms_its_own_case_alone() {
     for (id, more) in [("20260102", &["--profile", "basic+full-dates"][..]), ("113100", &[])] {
         let folder = cohort(&[("a-neighbour", 3), ("b-neighbour", 3)]);
         let out = tempfile::tempdir().unwrap();
-        deid(folder.path(), out.path(), &bench::key(), more).expect(0);
+        deid(folder.path(), out.path(), bench::key(), more).expect(0);
         Patient { name: id, z_mm: 0.0, slices: 3, seed: 7 }.write(folder.path());
         for again in ["the new one", "once more"] {
-            let ended = deid(folder.path(), out.path(), &bench::key(), more);
+            let ended = deid(folder.path(), out.path(), bench::key(), more);
             assert_eq!((ended.code, folders(out.path())), (1, 2), "{id}, {again}: {}{}", ended.stdout, ended.stderr);
             assert!(ended.stdout.contains("2 done before") && ended.stdout.contains("1 failed"), "{}", ended.stdout);
         }
@@ -423,25 +423,25 @@ fn a_value_that_stands_somewhere_by_chance_harms_its_own_case_alone() {
 fn of_whole_studies_that_are_kept_id_and_name_are_searched_in_the_journal() {
     for planted in [CANARY.to_owned(), format!("{CANARY}^Test")] {
         let out = tempfile::tempdir().unwrap();
-        deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+        deid(patients(), out.path(), bench::key(), &[]).expect(0);
         let journal = out.path().join("journal.jsonl");
         let before = std::fs::read_to_string(&journal).unwrap();
         let warning = format!("\"warnings\":[{{\"node\":\"n\",\"code\":\"c\",\"text\":\"{planted}\"}}]");
         let after = before.replacen("\"warnings\":[]", &warning, 1);
         assert_ne!(before, after);
         std::fs::write(&journal, after).unwrap();
-        let ended = deid(patients(), out.path(), &bench::key(), &[]);
+        let ended = deid(patients(), out.path(), bench::key(), &[]);
         assert_eq!(ended.code, 1, "{}{}", ended.stdout, ended.stderr);
         assert_eq!(holders(out.path(), CANARY), Vec::<String>::new());
         // The case runs again, and all is well.
-        deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+        deid(patients(), out.path(), bench::key(), &[]).expect(0);
     }
 }
 
 #[test]
 fn another_key_is_refused_in_a_folder_that_was_begun() {
     let out = tempfile::tempdir().unwrap();
-    deid(patients(), out.path(), &bench::key(), &[]).expect(0);
+    deid(patients(), out.path(), bench::key(), &[]).expect(0);
     let other = out.path().join("other.key");
     let mut command = gantry_tests::launch::gantry();
     gantry_tests::launch::end(command.args(["key", "new"]).arg(&other)).expect(0);
