@@ -180,3 +180,40 @@ fn an_option_that_the_site_does_not_permit_is_refused_where_it_stands() {
     std::fs::write(&site, "[policy]\npermitted_options = [\"devices\"]\n").unwrap();
     check(&site).expect(2);
 }
+
+#[test]
+fn a_mapping_never_takes_the_place_of_another_file() {
+    let bench = Bench::new();
+    let key = bench.path("site.key");
+    std::fs::copy(bench::key(), &key).unwrap();
+    let note = bench.private("note.txt", "one line of text");
+    let (link, hard) = (bench.path("link"), bench.path("hard"));
+    std::os::unix::fs::symlink(&key, &link).unwrap();
+    std::fs::hard_link(&key, &hard).unwrap();
+    let list = bench.private("list.csv", "patient_id,pseudonym\nfirst-4711,STUDY-001\n");
+    let script = bench.private("site.script", "set.[0018,0060]KVP=@remove()\n");
+    std::fs::set_permissions(bench.path("p.toml"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let held = |path: &Path| std::fs::read(path).unwrap();
+    let same = "the mapping cannot be the same file as ";
+    for (path, verb, words) in [
+        (&key, "deid", format!("{same}the key")),
+        (&link, "deid", format!("{same}the key")),
+        (&hard, "deid", format!("{same}the key")),
+        (&list, "deid", format!("{same}the list of pseudonyms")),
+        (&script, "deid", format!("{same}--script")),
+        (&bench.path("p.toml"), "run", format!("{same}the pipeline")),
+        (&note, "run", "neither an empty file nor a mapping".to_owned()),
+    ] {
+        let before = held(path);
+        let mut command = gantry();
+        command.arg(verb).arg("-i").arg(bench.path("in")).arg("-o").arg(bench.path("out"));
+        command.arg("--key").arg(&key).arg("--mapping").arg(path);
+        match verb {
+            "run" => command.arg(bench.path("p.toml")),
+            _ => command.arg("--pseudonyms").arg(&list).arg("--script").arg(&script),
+        };
+        let ended = end(&mut command).expect(2);
+        assert!(ended.stderr.contains(&words), "{}: {}", path.display(), ended.stderr);
+        assert_eq!(held(path), before, "{}", path.display());
+    }
+}

@@ -145,6 +145,9 @@ pub fn run(args: &DeidArgs) -> Reply {
     };
     let mut rules = Vec::new();
     if let Some(path) = &args.script {
+        if let Err(refused) = args.chain.identity.apart(&[("--script", path)]) {
+            return refused;
+        }
         match script(path, args.accept_refused) {
             Err(refused) => return refused,
             Ok(script) => {

@@ -1,9 +1,11 @@
 //! Options of verbs that de-identify: who gives pseudonyms, and where it is kept what stands for whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::reply::Reply;
+use crate::identity::MappingFile;
 use crate::registry::Site;
 
 /// Pseudonyms and their mapping.
@@ -24,5 +26,14 @@ impl IdentityArgs {
     pub fn list(&self, site: &Site) -> Option<PathBuf> {
         let named = self.pseudonyms.clone().or_else(|| site.pseudonyms.clone())?;
         Some(std::path::absolute(&named).unwrap_or(named))
+    }
+
+    /// Refuses a mapping that is also another file that the command names; `named`: what it is called, and where it lies.
+    ///
+    /// # Errors
+    /// Exit 2, in words.
+    pub fn apart(&self, named: &[(&'static str, &Path)]) -> Result<(), Reply> {
+        let Some(mapping) = &self.mapping else { return Ok(()) };
+        MappingFile::apart(mapping, named).map_err(|e| Reply::refuse(2, e))
     }
 }

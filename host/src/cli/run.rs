@@ -94,6 +94,12 @@ pub fn run_text(args: &RunArgs, text: String) -> Reply {
 /// Why it is refused, with the exit code.
 pub fn plan(args: &RunArgs, text: String, sources: &mut Sources) -> Result<(Request, Planned, RunOptions), Reply> {
     let mut request = request(args, text, sources)?;
+    let site = args.chain.site.site.as_deref().map(|path| ("--site", path));
+    let key = request.key.as_deref().map(|path| ("the key", path));
+    let list = request.pseudonyms.as_deref().map(|path| ("the list of pseudonyms", path));
+    let named: Vec<_> =
+        [Some(("the pipeline", args.pipeline.as_path())), site, key, list].into_iter().flatten().collect();
+    args.chain.identity.apart(&named)?;
     let mut planned = request.plan(sources).map_err(|refused| refusal(refused, sources, &args.chain.places))?;
     let pinned = pinned(&planned)?;
     let mut choice = devices::choose(args.device, &planned).map_err(|error| Reply::refuse(error.exit, error.text))?;

@@ -50,7 +50,24 @@ pub enum MappingError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a file with another purpose.
+    #[error("{path}: the mapping cannot be the same file as {other}")]
+    Taken {
+        /// The file.
+        path: PathBuf,
+        /// What else the command takes it for.
+        other: &'static str,
+    },
     /// It holds something else.
+    #[error(
+        "{path}: this is neither an empty file nor a mapping (its first line is not `{}`); it was left as it is",
+        HEADER.join(",")
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A row is none.
     #[error("{path}: line {line} is no row of a mapping; another file was meant, or it was changed by hand")]
     NoMapping {
         /// The file.
@@ -88,8 +105,21 @@ pub struct MappingFile {
 }
 
 impl MappingFile {
-    /// Opens or makes the file for a run into the folder `output`; both folders must exist. A last line that was cut off by
-    /// a crash is dropped.
+    /// Refuses a file that is also one of the `others` that a command names, by whatever path or link.
+    ///
+    /// # Errors
+    /// [`MappingError::Taken`].
+    pub fn apart(path: &Path, others: &[(&'static str, &Path)]) -> Result<(), MappingError> {
+        let number = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        let Some(own) = number(path) else { return Ok(()) };
+        match others.iter().find(|(_, other)| number(other) == Some(own)) {
+            None => Ok(()),
+            Some((other, _)) => Err(MappingError::Taken { path: path.to_owned(), other }),
+        }
+    }
+
+    /// Opens or makes the file for a run into the folder `output`; both folders must exist. A last row that was cut off by
+    /// a crash is dropped. Nothing is written to a file that is not known to be a mapping.
     ///
     /// # Errors
     /// [`MappingError`].
@@ -99,6 +129,8 @@ impl MappingFile {
         let folder = folder.canonicalize().map_err(io)?;
         let real = folder
             .join(path.file_name().ok_or_else(|| MappingError::File(OwnedError::NotAFile { path: path.to_owned() }))?);
+        // A link stays one: the file that it leads to is the mapping.
+        let real = if real.is_symlink() { real.canonicalize().map_err(io)? } else { real };
         let output = output.canonicalize().map_err(|source| MappingError::Io { path: output.to_owned(), source })?;
         if real.starts_with(&output) && !real.starts_with(output.join("private")) {
             return Err(MappingError::AmongResults { path: path.to_owned() });
@@ -119,12 +151,21 @@ impl MappingFile {
             return Err(locked());
         }
         let bytes = owned::read(&real, "the mapping")?;
+        let header = line(HEADER);
+        if !bytes.is_empty() && !bytes.starts_with(&header) {
+            return Err(MappingError::Foreign { path: path.to_owned() });
+        }
         let sound = whole(&bytes);
-        rows(&bytes[..sound], path)?;
+        let (kept, torn) = bytes.split_at(sound);
+        rows(kept, path)?;
+        if holds_rows(torn) {
+            // Quotation marks that do not close: what follows them was not cut off.
+            let line = kept.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
+            return Err(MappingError::NoMapping { path: path.to_owned(), line });
+        }
         file.set_len(sound as u64).map_err(io)?;
         let mut before = sound;
         if sound == 0 {
-            let header = line(HEADER);
             file.write_all(&header).and_then(|()| file.sync_all()).map_err(io)?;
             before = header.len();
         }
@@ -213,6 +254,16 @@ fn whole(bytes: &[u8]) -> usize {
         }
     }
     end
+}
+
+/// Whether lines behind the first of what looks like a torn row are rows themselves.
+fn holds_rows(torn: &[u8]) -> bool {
+    let mut lines = torn.split_inclusive(|&byte| byte == b'\n').skip(1).filter(|line| line.ends_with(b"\n"));
+    lines.any(|line| {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line);
+        let mut record = csv::ByteRecord::new();
+        reader.read_byte_record(&mut record).is_ok_and(|read| read && record.len() == HEADER.len())
+    })
 }
 
 /// One line of CSV.
@@ -352,10 +403,61 @@ mod tests {
         std::fs::write(&open_to_all, line(HEADER)).unwrap();
         std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(open(&open_to_all).contains("chmod 600"));
-        let other = folder.path().join("other.csv");
-        std::fs::write(&other, "a,b\n1,2\n").unwrap();
-        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(open(&other).contains("line 1 is no row"));
-        assert_eq!(std::fs::read_to_string(&other).unwrap(), "a,b\n1,2\n");
+    }
+
+    #[test]
+    fn a_file_that_is_no_mapping_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        let header = String::from_utf8(line(HEADER)).unwrap();
+        let private = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let foreign: [&[u8]; 7] = [
+            &[0x93; 32],
+            b"one line of text",
+            b"\n",
+            b"a,b\n1,2\n",
+            header.trim_end().as_bytes(),
+            b"case,kind,original,replacement,date_offset_days,output,more\n",
+            b"\"case,kind,original,replacement,date_offset_days,output\n",
+        ];
+        for (i, bytes) in foreign.into_iter().enumerate() {
+            let path = private(&format!("foreign-{i}"), bytes);
+            let said = MappingFile::open(&path, &out).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.contains("neither an empty file nor a mapping"), "{i}: {said}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "{i}");
+        }
+        // Rows behind a quotation mark that does not close are no torn row.
+        let quoted = format!("{header}c-1,uid,\"1.2,3,,/out\nc-2,uid,1.3,4,,/out\nc-3,uid,1.4,5,,/out\n");
+        let path = private("quoted", quoted.as_bytes());
+        let said = MappingFile::open(&path, &out).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains("line 2 is no row"), "{said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), quoted);
+        let empty = private("empty", b"");
+        assert!(MappingFile::open(&empty, &out).is_ok());
+        assert_eq!(std::fs::read_to_string(&empty).unwrap(), header);
+    }
+
+    #[test]
+    fn one_file_has_one_purpose_by_whatever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, link, hard) = (folder.path().join("key"), folder.path().join("link"), folder.path().join("hard"));
+        std::fs::write(&key, [1; 32]).unwrap();
+        std::os::unix::fs::symlink(&key, &link).unwrap();
+        std::fs::hard_link(&key, &hard).unwrap();
+        let list = folder.path().join("list");
+        for path in [&key, &link, &hard] {
+            let others = [("--pseudonyms", list.as_path()), ("the key", key.as_path())];
+            let said = MappingFile::apart(path, &others).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.contains("cannot be the same file as the key"), "{said}");
+        }
+        std::fs::write(&list, "").unwrap();
+        assert!(MappingFile::apart(&list, &[("the key", &key)]).is_ok());
+        assert!(MappingFile::apart(&folder.path().join("new"), &[("the key", &key)]).is_ok());
     }
 }
