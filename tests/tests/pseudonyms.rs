@@ -217,3 +217,30 @@ fn a_mapping_never_takes_the_place_of_another_file() {
         assert_eq!(held(path), before, "{}", path.display());
     }
 }
+
+#[test]
+fn folders_that_share_a_mapping_keep_their_rows() {
+    let bench = Bench::new();
+    let map = bench.path("map.csv");
+    let asked = ["--mapping", map.to_str().unwrap()];
+    let rows = |out: &str| {
+        let folder = bench.path(out).canonicalize().unwrap().display().to_string();
+        let text = std::fs::read_to_string(&map).unwrap();
+        text.lines().filter(|line| line.ends_with(&format!(",{folder}"))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    bench.run("a", &asked).expect(0);
+    let all = rows("a").len();
+    assert!(all > 6, "UIDs as well: {all}");
+    bench.run("b", &asked).expect(0);
+    bench.run("c", &asked).expect(0);
+    assert_eq!(["a", "b", "c"].map(|out| rows(out).len()), [all; 3]);
+    bench.run("a", &[&asked[..], &["--fresh"]].concat()).expect(0);
+    assert_eq!(["a", "b", "c"].map(|out| rows(out).len()), [all; 3]);
+    // One of the two patients fails in one folder.
+    let list = bench.private("list.csv", "patient_id,pseudonym\nfirst-4711,STUDY-001\n");
+    bench.run("b", &[&asked[..], &["--pseudonyms", list.to_str().unwrap()]].concat()).expect(1);
+    assert_eq!(["a", "c"].map(|out| rows(out).len()), [all; 2]);
+    let left = rows("b");
+    assert!(left.iter().any(|row| row.contains("first-4711,STUDY-001")) && left.len() > 3, "{left:?}");
+    assert!(left.len() < all && !left.iter().any(|row| row.contains("second-4712")), "{left:?}");
+}

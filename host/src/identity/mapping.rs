@@ -3,11 +3,12 @@
 //!
 //! One CSV file, mode 0600, with the header `case,kind,original,replacement,date_offset_days,output`; `kind` is `patient-id`,
 //! `patient-name` (a patient without an id) or `uid`; the days are empty where dates were not shifted; `output` is the folder
-//! of the results. Rows are appended and synced when a case is finished, and stand in place of those that the case had in the
-//! same folder; at the end of a run the file is written anew, sorted, with each row once, and without the rows of cases that
-//! came to nothing in that folder. Rows of other folders stay: several may share one mapping, one run at a time.
+//! of the results. Rows are appended and synced when a case is finished, behind a row of the kind `withdrawn` where the case
+//! had rows in the same folder, which count no longer; at the end of a run the file is written anew, sorted, with each row
+//! that counts once, and without the rows of cases that came to nothing in that folder. Rows of other folders stay: several
+//! may share one mapping, one run at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -18,6 +19,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::owned::{self, OwnedError};
 
 const HEADER: [&str; 6] = ["case", "kind", "original", "replacement", "date_offset_days", "output"];
+
+/// The kind of a row that takes back what stands above it of its case in its folder.
+const WITHDRAWN: &str = "withdrawn";
 
 /// One original and what stands in its place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,9 +92,6 @@ pub enum MappingError {
 /// A row as it stands in the file.
 type Record = Vec<String>;
 
-/// Where rows of one case stand: the folder of its results, and the case.
-type Place = (String, String);
-
 /// The open mapping.
 pub struct MappingFile {
     path: PathBuf,
@@ -98,10 +99,8 @@ pub struct MappingFile {
     output: String,
     /// Locked as long as it is open.
     file: File,
-    /// Cases whose rows were appended since.
-    appended: BTreeSet<String>,
-    /// Where what was appended begins.
-    before: usize,
+    /// Cases of this run's folder of which the file holds rows that count.
+    listed: BTreeSet<String>,
 }
 
 impl MappingFile {
@@ -157,20 +156,19 @@ impl MappingFile {
         }
         let sound = whole(&bytes);
         let (kept, torn) = bytes.split_at(sound);
-        rows(kept, path)?;
+        let standing = standing(rows(kept, path)?);
         if holds_rows(torn) {
             // Quotation marks that do not close: what follows them was not cut off.
             let line = kept.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
             return Err(MappingError::NoMapping { path: path.to_owned(), line });
         }
         file.set_len(sound as u64).map_err(io)?;
-        let mut before = sound;
         if sound == 0 {
             file.write_all(&header).and_then(|()| file.sync_all()).map_err(io)?;
-            before = header.len();
         }
         let output = output.to_string_lossy().into_owned();
-        Ok(MappingFile { path: real, output, file, appended: BTreeSet::new(), before })
+        let listed = standing.iter().map(|row| place(row)).filter(|(of, _)| *of == output).map(|(_, case)| case.to_owned());
+        Ok(MappingFile { path: real, file, listed: listed.collect(), output })
     }
 
     /// Appends the rows of a finished case, and syncs.
@@ -178,32 +176,42 @@ impl MappingFile {
     /// # Errors
     /// The system's.
     pub fn append(&mut self, case: &str, rows: &[MappingRow]) -> std::io::Result<()> {
-        self.appended.insert(case.to_owned());
         let mut bytes = Vec::new();
+        if self.listed.contains(case) {
+            bytes.extend(line([case, WITHDRAWN, "", "", "", &self.output]));
+        }
         for row in rows {
             let days = row.date_offset_days.map(|d| d.to_string()).unwrap_or_default();
             bytes.extend(line([case, &row.kind, &row.original, &row.replacement, &days, &self.output]));
         }
         self.file.write_all(&bytes)?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        match rows.is_empty() {
+            true => self.listed.remove(case),
+            false => self.listed.insert(case.to_owned()),
+        };
+        Ok(())
     }
 
-    /// Writes the file anew: each row once, in order, without those of this run's folder that belong to cases of which `drops`
-    /// says that they came to nothing, or that were there before rows of their case were appended.
+    /// Writes the file anew: each row that counts once, in order, without those of this run's folder that belong to cases of
+    /// which `drops` says that they came to nothing.
     ///
     /// # Errors
     /// The system's, or [`MappingError::NoMapping`].
     pub fn settle(self, drops: &dyn Fn(&str) -> bool) -> Result<(), MappingError> {
         let io = |source| MappingError::Io { path: self.path.clone(), source };
         let bytes = owned::read(&self.path, "the mapping")?;
-        let all = self.standing(&bytes)?;
+        let all = standing(rows(&bytes, &self.path)?);
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let mut new = tempfile::Builder::new().prefix(".mapping-").tempfile_in(folder).map_err(io)?;
         let mut writer = std::io::BufWriter::new(new.as_file_mut());
         let written = (|| {
             writer.write_all(&line(HEADER))?;
-            let stays = |(output, case): &Place| *output != self.output || !drops(case);
-            for row in all.iter().filter(|row| place(row).as_ref().is_some_and(stays)) {
+            let stays = |row: &&Record| {
+                let (output, case) = place(row);
+                output != self.output || !drops(case)
+            };
+            for row in all.iter().filter(stays) {
                 writer.write_all(&line(row))?;
             }
             writer.flush()
@@ -214,33 +222,33 @@ impl MappingFile {
         new.persist(&self.path).map_err(|e| io(e.error))?;
         File::open(folder).and_then(|f| f.sync_all()).map_err(io)
     }
-
-    /// The rows that count: of a case with rows in several places of the file the last ones, for a run that was cut off may have
-    /// left the older ones before them.
-    fn standing(&self, bytes: &[u8]) -> Result<BTreeSet<Record>, MappingError> {
-        let mut cases: BTreeMap<Place, (usize, BTreeSet<Record>)> = BTreeMap::new();
-        let is_appended = |(output, case): &Place| *output == self.output && self.appended.contains(case);
-        let mut last: Option<Place> = None;
-        for (at, row) in rows(bytes, &self.path)? {
-            let Some(place) = place(&row) else { continue };
-            let (began, of_case) = cases.entry(place.clone()).or_insert_with(|| (at, BTreeSet::new()));
-            let appended = *began < self.before && at >= self.before && is_appended(&place);
-            if last.as_ref() != Some(&place) || appended {
-                *began = at;
-                of_case.clear();
-            }
-            of_case.insert(row);
-            last = Some(place);
-        }
-        // A case that was appended without a row has none.
-        let standing = cases.into_iter().filter(|(place, (began, _))| !is_appended(place) || *began >= self.before);
-        Ok(standing.flat_map(|(_, (_, rows))| rows).collect())
-    }
 }
 
-/// Where a row belongs.
-fn place(row: &Record) -> Option<Place> {
-    Some((row.last()?.clone(), row.first()?.clone()))
+/// The folder and the case that a row belongs to.
+fn place(row: &[String]) -> (&str, &str) {
+    (row.last().map_or("", String::as_str), row.first().map_or("", String::as_str))
+}
+
+/// The rows that count, in order.
+fn standing(rows: Vec<Record>) -> BTreeSet<Record> {
+    let takes_back = |row: &[String]| row.get(1).is_some_and(|kind| kind == WITHDRAWN);
+    // From the end, so that a row meets what takes it back first.
+    let mut taken_back: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut standing = BTreeSet::new();
+    for row in rows.into_iter().rev() {
+        let (output, case) = place(&row);
+        let place = (output.to_owned(), case.to_owned());
+        match takes_back(&row) {
+            true => {
+                taken_back.insert(place);
+            }
+            false if taken_back.contains(&place) => {}
+            false => {
+                standing.insert(row);
+            }
+        }
+    }
+    standing
 }
 
 /// How many bytes are whole records: a line may end inside quotation marks without ending its record.
@@ -274,8 +282,8 @@ fn line<T: AsRef<[u8]>>(fields: impl IntoIterator<Item = T>) -> Vec<u8> {
     writer.into_inner().unwrap_or_default()
 }
 
-/// Rows and where they begin.
-fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Record)>, MappingError> {
+/// The rows behind the header.
+fn rows(bytes: &[u8], path: &Path) -> Result<Vec<Record>, MappingError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut all = Vec::new();
     for (index, record) in reader.records().enumerate() {
@@ -283,13 +291,12 @@ fn rows(bytes: &[u8], path: &Path) -> Result<Vec<(usize, Record)>, MappingError>
         let none = |line: u64| MappingError::NoMapping { path: path.to_owned(), line };
         let record = record.map_err(|e| none(e.position().map_or(number, csv::Position::line)))?;
         let at = record.position().map_or(number, csv::Position::line);
-        let byte = record.position().map_or(0, |p| p.byte() as usize);
         let row: Record = record.iter().map(str::to_owned).collect();
         if index == 0 && row != HEADER || row.len() != HEADER.len() {
             return Err(none(at));
         }
         if index > 0 {
-            all.push((byte, row));
+            all.push(row);
         }
     }
     Ok(all)
@@ -388,6 +395,43 @@ mod tests {
         append(&outs[1], 5, false);
         append(&outs[0], 6, true);
         assert_eq!(days(), ["5"]);
+    }
+
+    #[test]
+    fn folders_share_a_mapping_without_taking_rows_from_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let path = root.join("map.csv");
+        let of_case = |days| [row("patient-id", "4711", days), row("uid", "1.2", None), row("uid", "1.3", None)];
+        let run = |name: &str, days: Option<i64>, cases: &[&str], failed: &str, ends: bool| {
+            let out = root.join(name);
+            std::fs::create_dir_all(&out).unwrap();
+            let mut mapping = MappingFile::open(&path, &out).unwrap();
+            cases.iter().for_each(|case| mapping.append(case, &of_case(days)).unwrap());
+            if ends {
+                mapping.settle(&|case| case == failed).unwrap();
+            }
+        };
+        let figures = || {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let of = |name: &str| text.lines().filter(|l| l.ends_with(&format!("/{name}"))).count();
+            (of("a"), of("b"), of("c"), text.lines().filter(|l| l.contains(",7,")).count())
+        };
+        for name in ["a", "b", "c"] {
+            run(name, Some(1), &["c-1", "c-2"], "", true);
+        }
+        assert_eq!(figures(), (6, 6, 6, 0));
+        // Both again in one folder; a failing one in another; one that ends before it begins.
+        run("a", Some(7), &["c-1", "c-2"], "", true);
+        assert_eq!(figures(), (6, 6, 6, 2));
+        run("b", Some(1), &["c-1"], "c-2", true);
+        assert_eq!(figures(), (6, 3, 6, 2));
+        run("c", Some(1), &[], "", true);
+        assert_eq!(figures(), (6, 3, 6, 2));
+        // One that is cut off before it settles, and a run elsewhere.
+        run("c", Some(7), &["c-1"], "", false);
+        run("b", Some(1), &["c-2"], "", true);
+        assert_eq!(figures(), (6, 6, 6, 3));
     }
 
     #[test]
