@@ -52,7 +52,8 @@ static int32_t create(const gantry_host_v1 *host, void *ctx, gantry_str_v1 stage
     state *s = calloc(1, sizeof *s);
     char *how = param(params, "how"), *name = param(params, "name"), *hex = param(params, "hex");
     uint64_t i;
-    (void)host; (void)ctx; (void)stage;
+    gantry_str_v1 words;
+    (void)stage;
     if (s == NULL || how == NULL || name == NULL || hex == NULL) return GANTRY_BAD_PARAMS;
     if (strlen(how) >= sizeof s->how || strlen(name) >= sizeof s->name) return GANTRY_BAD_PARAMS;
     strcpy(s->how, how);
@@ -64,6 +65,14 @@ static int32_t create(const gantry_host_v1 *host, void *ctx, gantry_str_v1 stage
     free(how);
     free(name);
     free(hex);
+    if (strcmp(s->how, "refuse-create") == 0) {
+        words.ptr = s->bytes;
+        words.len = s->count;
+        host->report(ctx, GANTRY_ERROR, str("said"), -1, words);
+        free(s->bytes);
+        free(s);
+        return GANTRY_BAD_PARAMS;
+    }
     *out = s;
     return GANTRY_OK;
 }

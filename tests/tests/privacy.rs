@@ -1,7 +1,10 @@
 //! No identifier of a patient in anything a de-identifying run leaves or says, whatever becomes of the case.
 
+mod bench;
+
 use std::path::{Path, PathBuf};
 
+use bench::{Patient, build_c, run_among, sources};
 use gantry_tests::launch::{Ended, end, gantry, run_json, walk};
 use gantry_tests::small_ct::SmallCt;
 use gantry_tests::{oracle, own_mask, toys};
@@ -137,4 +140,33 @@ fn damaged_files_leave_none() {
         assert_eq!(status(&bench.path("grid")).0, "quarantined", "{}", ended.stderr);
         assert_eq!(bench.leaks(&bench.path("grid"), &ended), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_stage_that_sees_headers_is_heard_before_the_first_case_and_withheld_in_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plugins, input) = (folder.path().join("plugins"), folder.path().join("in"));
+    std::fs::create_dir(&plugins).unwrap();
+    let manifest = std::fs::read_to_string(sources().join("leaky.toml")).unwrap();
+    let image = "inputs.image = { caps";
+    assert!(manifest.contains(image));
+    let manifest = manifest.replace(image, "inputs.image = { view = \"both\", caps");
+    build_c(&sources().join("leaky.c"), &manifest, &plugins, "leaky", &[]);
+    Patient { name: "first-4711", z_mm: 0.0, slices: 3, seed: 1 }.write(&input);
+    let words = "rule 2: no value behind blank=";
+    let say = |how: &str| {
+        let pipeline = format!(
+            "format = 1\nname = \"chain\"\n[nodes.ct]\nstage = \"dicom-read\"\n\
+             params = {{ modality = \"CT\", quantity = \"hu\" }}\n[nodes.anonymous]\nstage = \"anonymizer\"\nfrom = \"ct\"\n\
+             [nodes.write]\nstage = \"dicom-write\"\nfrom = \"anonymous.series\"\n\
+             [nodes.loud]\nstage = \"org.example.leaky\"\nfrom = \"anonymous.series\"\n\
+             params = {{ how = \"{how}\", hex = \"{}\" }}\n",
+            hex::encode(words)
+        );
+        run_among(&pipeline, &[&plugins], &input, &[], &[("GANTRY_LOG", "trace")])
+    };
+    let before = say("refuse-create").ended(2);
+    assert!(before.words.contains(words) && !before.words.contains("withheld"), "{}", before.words);
+    let within = say("refuse").ended(1);
+    assert!(within.words.contains("its words are withheld") && !within.words.contains(words), "{}", within.words);
 }

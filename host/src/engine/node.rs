@@ -101,6 +101,8 @@ pub struct NodeCall<'a> {
     error: Mutex<Option<(String, String)>>,
     reserved: AtomicI64,
     checkpoints: Arc<BTreeMap<String, CheckpointFiles>>,
+    /// The library has met no case yet: what it says can hold nobody.
+    before_cases: bool,
 }
 
 /// What a call left behind.
@@ -158,6 +160,7 @@ impl<'a> NodeCall<'a> {
             error: Mutex::default(),
             reserved: AtomicI64::new(0),
             checkpoints,
+            before_cases: false,
         }
     }
 
@@ -237,9 +240,11 @@ impl<'a> NodeCall<'a> {
 
 impl HostSide for NodeCall<'_> {
     fn report(&self, at: i32, code: &str, _port: i32, text: &str) {
-        // A stage that sees headers could repeat a name: its words stay here, but for those that stand in its document.
+        // A stage that sees headers could repeat a name: its words stay here, but for those that stand in its document and
+        // those that it says before it was shown any.
         let fixed = || words::permitted(&self.node.entry.spec.messages, text);
-        let text = if self.withhold() && !fixed() { String::new() } else { plain(&self.placed(text)) };
+        let text =
+            if self.withhold() && !self.before_cases && !fixed() { String::new() } else { plain(&self.placed(text)) };
         let text = text.as_str();
         // A code goes out always, so it must be one: kebab-case and short.
         let sound = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
@@ -356,7 +361,7 @@ impl LiveNode {
         }
         let before = crate::machine::resident().0;
         let mut live = LiveNode { entry, instance: None, checkpoints: Arc::new(checkpoints), loaded_bytes: 0 };
-        live.revive(node, context)?;
+        live.make(node, context, true)?;
         live.loaded_bytes = crate::machine::resident().0.saturating_sub(before);
         Ok(live)
     }
@@ -364,11 +369,15 @@ impl LiveNode {
     /// Destroys the instance and makes a new one, as after INTERNAL.
     ///
     /// # Errors
-    /// As [`LiveNode::new`].
+    /// As [`LiveNode::new`]; the library has met a case by then, so its words are withheld as in one.
     pub fn revive(&mut self, node: &Node, context: &CaseContext) -> Result<(), Failure> {
+        self.make(node, context, false)
+    }
+
+    fn make(&mut self, node: &Node, context: &CaseContext, before_cases: bool) -> Result<(), Failure> {
         self.instance = None;
         let params = serde_json::Value::Object(node.params.clone()).to_string();
-        let call = NodeCall::bare(node, context, Arc::clone(&self.checkpoints));
+        let call = NodeCall { before_cases, ..NodeCall::bare(node, context, Arc::clone(&self.checkpoints)) };
         let instance = match Instance::create(self.entry, &call, &node.entry.spec.id, &params) {
             Ok(instance) => instance,
             Err(status) => return Err(refusal(call, status, &node.id)),
@@ -385,7 +394,7 @@ impl LiveNode {
             .map(|i| port(&i.port, &i.caps, false, !i.links.is_empty()))
             .chain(node.outputs.iter().map(|o| port(&o.port, &o.caps, true, o.read)))
             .collect();
-        let call = NodeCall::bare(node, context, Arc::clone(&self.checkpoints));
+        let call = NodeCall { before_cases, ..NodeCall::bare(node, context, Arc::clone(&self.checkpoints)) };
         let status = instance.prepare(&call, call.numbers(context.threads, false), &ports);
         if status != status::OK {
             return Err(refusal(call, status, &node.id));
