@@ -240,9 +240,12 @@ fn now() -> jiff::Timestamp {
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-/// The input folders, absolute; an output that is one of them is refused.
+/// The input folders, absolute; an output that is one of them, holds one or lies in one is refused.
 fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
     let mut roots = Vec::new();
+    // The output need not be there yet: where it will be is told by the deepest folder that is.
+    let output = std::path::absolute(&options.output).unwrap_or_else(|_| options.output.clone());
+    let there = output.ancestors().find_map(|folder| folder.canonicalize().ok());
     for (i, path) in options.inputs.iter().enumerate() {
         let root = path.canonicalize().map_err(|e| {
             let why = match e.kind() {
@@ -256,6 +259,14 @@ fn roots(options: &RunOptions) -> Result<Vec<PathBuf>, RunError> {
                 exit: 2,
                 text: "the output folder is or holds an input folder; results need a folder of their own".into(),
             });
+        }
+        if there.as_ref().is_some_and(|folder| folder.starts_with(&root)) {
+            let text = format!(
+                "the output folder lies in input folder {} (-i), where a later run would take results for input; \
+                 name one outside of it",
+                i + 1
+            );
+            return Err(RunError { exit: 2, text });
         }
         roots.push(root);
     }
