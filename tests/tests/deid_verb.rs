@@ -112,7 +112,9 @@ fn an_object_that_must_not_pass_costs_its_study_or_itself_and_the_reason_is_told
     assert!(case["reason"].as_str().unwrap().contains(reason), "{case}");
     assert!(results(&bench.path("whole")).is_empty());
 
-    bench.deid("rest", &["--leave-out"]).expect(0);
+    let said = bench.deid("rest", &["--leave-out"]).expect(0);
+    let left_out = "1 instance was left out (1 burned-in-annotation); see run.json";
+    assert!(said.stderr.contains(left_out), "{said:?}");
     assert_eq!(results(&bench.path("rest")).len(), 7);
     let warnings = run_json(&bench.path("rest"))["cases"][0]["warnings"].to_string();
     assert!(warnings.contains("burned-in-annotation") && warnings.contains("1 of 8 instances left out"), "{warnings}");
@@ -205,4 +207,43 @@ fn a_site_says_which_options_are_permitted_and_wrong_ones_are_refused() {
     assert!(said.stderr.contains("there is no option `names`"), "{said:?}");
     let said = bench.deid("no", &["--profile", "basic+full-dates+modified-dates"]).expect(2);
     assert!(said.stderr.contains("exclude each other") && !bench.path("no").exists(), "{said:?}");
+}
+
+#[test]
+fn pixels_that_look_like_text_are_told_at_the_end() {
+    let bench = Bench::new();
+    let said = bench.deid("plain", &[]).expect(0);
+    assert!(!said.stderr.contains("look like text"), "{said:?}");
+    let said = bench.deid("out", &["--detect-text"]).expect(0);
+    let warnings = run_json(&bench.path("out"))["cases"][0]["warnings"].as_array().cloned().unwrap_or_default();
+    let seen = warnings.iter().filter(|w| w["code"] == "text-like-pixels").count();
+    let words = match seen {
+        0 => "seen in no file".to_owned(),
+        1 => "seen in 1 file; see run.json".to_owned(),
+        n => format!("seen in {n} files; see run.json"),
+    };
+    assert!(said.stderr.contains(&format!("pixels that look like text were {words}")), "{said:?}");
+}
+
+#[test]
+fn a_rule_with_a_fault_and_a_missing_script_are_told_in_words() {
+    let bench = Bench::new();
+    let rule = ["--profile", "basic+pixel-data", "--pixel-rule", "modality=CT blank=1,2,3"];
+    let said = bench.deid("out", &rule).expect(2);
+    assert!(said.stderr.contains("pixel_rules, number 1") && !said.stderr.contains("withheld"), "{said:?}");
+    let script = bench.path("none.script");
+    let said = bench.deid("out", &["--script", script.to_str().unwrap()]).expect(2);
+    assert!(said.stderr.contains("none.script"), "{said:?}");
+}
+
+#[test]
+fn results_never_lie_in_an_input_folder() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink(bench.path("in"), bench.path("link")).unwrap();
+    for out in ["in/out", "in/phantom/deeper/out", "link/out"] {
+        let said = bench.deid(out, &[]).expect(2);
+        assert!(said.stderr.contains("the output folder lies in input folder 1"), "{said:?}");
+        assert!(!bench.path(out).exists(), "{out}");
+    }
+    bench.deid("in-out", &[]).expect(0);
 }

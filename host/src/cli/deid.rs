@@ -1,6 +1,7 @@
 //! `gantry deid`: the ready-made chain for people who only want de-identification. It takes every DICOM object.
 
 pub mod ctp;
+mod warned;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,9 +9,11 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::chain::ChainArgs;
+use super::progress::Progress;
 use super::reply::Reply;
 use super::run::{self, RunArgs, STALL_S};
 use crate::diagnostic::Sources;
+use crate::engine::Watcher;
 use crate::plan::Asked;
 
 /// The pipeline that the verb runs.
@@ -157,7 +160,13 @@ pub fn run(args: &DeidArgs) -> Reply {
             }
         }
     }
-    run::run_text(&run_args(args, &options, &rules), PIPELINE.to_owned())
+    let reply = run::run_text(&run_args(args, &options, &rules), PIPELINE.to_owned());
+    // A result line stands there where the run came to its end: only then is the manifest this run's.
+    if !reply.stdout.is_empty() {
+        let progress = Progress::new(args.chain.progress);
+        warned::words(&args.chain.output, args.detect_text).iter().for_each(|words| progress.remark(words));
+    }
+    reply
 }
 
 /// Adds the words that are not in the list yet.
@@ -175,7 +184,7 @@ fn add(list: &mut Vec<String>, words: &[&str]) {
 /// A script that cannot be read, or has statements that are refused and were not accepted as such.
 fn script(path: &Path, accept_refused: bool) -> Result<ctp::Script, Reply> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| Reply::refuse(3, format!("{name}: {e}")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| Reply::refuse(2, format!("{name}: {e}")))?;
     let table = ctp::Table::read(TABLE).map_err(|e| Reply::refuse(4, format!("Table E.1-1: {e}")))?;
     let script = ctp::import(&text, &table).map_err(|e| Reply::refuse(2, format!("{name}: {e}")))?;
     let line = |word: &str, note: &ctp::Note| {
