@@ -60,6 +60,9 @@ const NUMBERS: [Tag; 14] = [
 
 /// Numbers of fewer digits occur by chance.
 const DIGITS: usize = 4;
+/// But for those with letters, if they have so many of both.
+const LETTERS_AND_DIGITS: usize = 6;
+
 /// A value that is gone, as it stood in the file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gone {
@@ -229,11 +232,16 @@ fn class(tag: Tag, vr: VR, part: &[u8]) -> Class {
         VR::PN if !part.is_ascii() => Class::Name,
         VR::UI => Class::Uid,
         VR::DA | VR::DT | VR::TM => Class::Moment,
-        _ if NUMBERS.contains(&tag) && part.iter().filter(|b| b.is_ascii_digit()).count() >= DIGITS => {
-            Class::Identifier
-        }
+        _ if NUMBERS.contains(&tag) && is_number(part) => Class::Identifier,
         _ => Class::Text,
     }
+}
+
+/// Whether a value has digits enough for somebody's number, or letters and digits that are enough together.
+fn is_number(part: &[u8]) -> bool {
+    let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
+    let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    digits >= DIGITS || (digits > 0 && letters > 0 && digits + letters >= LETTERS_AND_DIGITS)
 }
 
 #[cfg(test)]
@@ -295,6 +303,25 @@ mod tests {
         let unchanged: Vec<_> = differences.unchanged.iter().map(|(tag, _)| *tag).collect();
         assert_eq!(unchanged, [tags::PATIENT_ID]);
         assert!(differences.note(&arrived[..arrived.len() - 3], &left).is_none());
+    }
+
+    #[test]
+    fn numbers_with_few_digits_identify_by_their_letters() {
+        for (value, identifies) in [
+            ("QWERTZ12", true),
+            ("PID-955", true),
+            ("4711", true),
+            ("AB-471", false),
+            ("471", false),
+            ("QWERTZ", false),
+            ("", false),
+        ] {
+            for tag in [tags::PATIENT_ID, tags::ACCESSION_NUMBER] {
+                let class = class(tag, VR::LO, value.as_bytes());
+                assert!((class == Class::Identifier) == identifies, "{value}");
+            }
+            assert!(class(tags::CONVOLUTION_KERNEL, VR::LO, value.as_bytes()) == Class::Text, "{value}");
+        }
     }
 
     #[test]

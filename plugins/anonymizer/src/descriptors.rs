@@ -6,6 +6,7 @@
 //! `Abdomen 5.0`, but neither a date nor an age. Reconstruction kernels (`B30f`, `Br40`, `FC52`) stay. What follows a title
 //! is a name, although it may be a word of the list: up to two words go with the title.
 
+use crate::fold::fold;
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
@@ -56,6 +57,16 @@ const KERNELS: [&str; 22] = [
 fn words() -> &'static HashSet<&'static str> {
     static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
     SET.get_or_init(|| WORDS.lines().collect())
+}
+
+/// Words of names that stand for nobody.
+const NOBODY: [&str; 8] =
+    ["anonymised", "anonymized", "anonymous", "example", "patient", "phantom", "sample", "unknown"];
+
+/// Whether a [folded](fold) word is on the list, so that it says nothing of a patient who is called alike.
+pub fn is_harmless(word: &str) -> bool {
+    static FOLDED: OnceLock<HashSet<String>> = OnceLock::new();
+    FOLDED.get_or_init(|| WORDS.lines().chain(NOBODY).map(fold).collect()).contains(word)
 }
 
 /// What a token is.

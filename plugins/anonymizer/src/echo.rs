@@ -1,23 +1,23 @@
 //! [`Echoes`]: the direct identifiers of a case, to find them again in labels that the table lets stay.
 //!
-//! People type names and numbers where they do not belong. A kept label that repeats a family name together with a given
-//! name, or a number of the patient, is emptied, whatever the table says of it. Only whole tokens count, numbers with at
-//! least [`MIN_DIGITS`] digits, and names of at least two parts, so that a maker called like a patient is left in peace.
-//! Names in scripts without spaces are found within words ([`unspaced`](crate::unspaced)). Spelling is [folded](fold), and
-//! `OBrien` is `O'Brien`.
+//! People type names and numbers where they do not belong. A kept label that repeats a word of the patient's own names, a
+//! family name of anybody together with a given name, or a number, is emptied, whatever the table says of it. Only whole
+//! tokens count. Of the patient's own names one word is enough ([`own_names`](crate::own_names)): a maker called
+//! like the patient is emptied too, while one called like a physician is left in peace. Numbers have at least four digits,
+//! or letters and digits, five together; a PatientID may be a word. Names in scripts without spaces are found within words
+//! ([`unspaced`](crate::unspaced)). Spelling is [folded](fold), and `OBrien` is `O'Brien`.
 //!
 //! Numbers and names are looked up by the tokens of a label, so a label costs its length however many are known.
 
 use crate::fold::fold;
 use crate::iso2022::decoded;
+use crate::own_names::{OwnNames, identifies, numbers};
 use crate::unspaced::UnspacedNames;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Shorter numbers occur by chance.
-pub const MIN_DIGITS: usize = 4;
 /// Shorter parts of names (initials) do not count; in other scripts than ours one letter may be a whole name.
 const MIN_PART: usize = 2;
 /// More values of one element are not noted.
@@ -45,6 +45,12 @@ const NUMBERS: [Tag; 14] = [
     tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST,
 ];
 
+/// The names of the patient, and of nobody else.
+const OWN_NAMES: [Tag; 4] =
+    [tags::PATIENT_NAME, tags::OTHER_PATIENT_NAMES, tags::PATIENT_BIRTH_NAME, tags::PATIENT_MOTHER_BIRTH_NAME];
+/// Attributes that may name a patient by a word.
+const OWN_IDS: [Tag; 2] = [tags::PATIENT_ID, Tag(0x0010, 0x1000)];
+
 /// Direct identifiers, folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Echoes {
@@ -56,6 +62,8 @@ pub struct Echoes {
     lengths: HashMap<String, BTreeSet<usize>>,
     /// By a word of the family name and one of the given name: the sets of words that must stand beside the two.
     names: HashMap<String, HashMap<String, BTreeSet<BTreeSet<String>>>>,
+    /// Words of the patient's own names.
+    own: OwnNames,
     /// Names in scripts without spaces.
     unspaced: UnspacedNames,
     /// Every part of every name and number, however short.
@@ -81,9 +89,10 @@ impl Echoes {
             }
             let searched = if vr == VR::PN {
                 // Every group (letters, ideographs, sounds) is a name of its own.
-                value.split('=').filter(|group| self.note_name(group)).count() > 0
+                let own = OWN_NAMES.contains(&tag);
+                value.split('=').filter(|group| self.note_name(group) | (own && self.note_words_of(group))).count() > 0
             } else {
-                value.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS && self.note_span(&value)
+                (numbers(&value) || (OWN_IDS.contains(&tag) && identifies(&value))) && self.note_span(&value)
             };
             if searched {
                 self.searched.insert(value);
@@ -132,6 +141,22 @@ impl Echoes {
             }
             [] => false,
         }
+    }
+
+    /// Notes the words of one group of the patient's own name, each for itself.
+    fn note_words_of(&mut self, group: &str) -> bool {
+        let mut noted = false;
+        for spelling in group.split('^').take(3).flat_map(spellings) {
+            let (mut unspaced, mut words) = (false, Vec::new());
+            for (_, word) in runs(&spelling) {
+                match self.unspaced.note_word(word) {
+                    Some(is_searched) => unspaced |= is_searched,
+                    None => words.push(word),
+                }
+            }
+            noted |= unspaced | self.own.note(&words);
+        }
+        noted
     }
 
     /// Notes words that make a name together.
@@ -184,7 +209,8 @@ impl Echoes {
         }
         let spellings = spellings(&text);
         let words: HashSet<&str> = spellings.iter().flat_map(|text| runs(text)).map(|(_, word)| word).collect();
-        words.iter().any(|word| self.names.get(*word).is_some_and(|givens| completes(givens, &words)))
+        self.own.heard_among(&words)
+            || words.iter().any(|word| self.names.get(*word).is_some_and(|givens| completes(givens, &words)))
     }
 
     /// Whether a span of this length stands here, with no letter or digit after it. None stands before: a token begins.
@@ -240,11 +266,11 @@ mod tests {
     fn echoes() -> Echoes {
         let mut echoes = Echoes::default();
         let values = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
-        echoes.note(tags::PATIENT_NAME, VR::PN, &values(&["Sample^Chest^^Dr"]));
+        echoes.note(tags::NAME_OF_PHYSICIANS_READING_STUDY, VR::PN, &values(&["Sample^Chest^^Dr"]));
         echoes.note(tags::REFERRING_PHYSICIAN_NAME, VR::PN, &values(&["Müller-Lüdenscheidt^Ida", "Siemens"]));
         echoes.note(tags::PATIENT_ID, VR::LO, &values(&["ID-4711"]));
         echoes.note(tags::STUDY_ID, VR::SH, &values(&["1"]));
-        echoes.note(tags::ACCESSION_NUMBER, VR::SH, &values(&["CHEST", "dicom2nifti"]));
+        echoes.note(tags::ACCESSION_NUMBER, VR::SH, &values(&["CHEST", "ct2x", "TANNHUBER"]));
         echoes.note(tags::INSTITUTION_NAME, VR::LO, &values(&["Hospital 12345"]));
         echoes
     }
@@ -263,7 +289,8 @@ mod tests {
             "ID-47112",
             "XID-4711",
             "Siemens",
-            "dicom2nifti",
+            "ct2x",
+            "TANNHUBER",
             "1",
             "Hospital 12345",
             "",
@@ -277,8 +304,36 @@ mod tests {
     fn named(names: &[&str]) -> Echoes {
         let mut echoes = Echoes::default();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        echoes.note(tags::PATIENT_NAME, VR::PN, &names);
+        echoes.note(tags::REFERRING_PHYSICIAN_NAME, VR::PN, &names);
         echoes
+    }
+
+    #[test]
+    fn one_word_of_the_patients_own_names_is_enough() {
+        for (name, heard, not_heard) in [
+            ("Tannhuber", &["Tannhuber", "TANNHUBER B30f", "b30f_tannhuber"][..], &["Tannhubers", "B30f"][..]),
+            ("Zwickelbach^Hildegunde^Maria", &["Zwickelbach Maria", "ZWICKELBACH", "maria"], &["Mari", ""]),
+            ("Yamada^Tarou=山田^太郎=やまだ^たろう", &["山田", "太郎様", "yamada", "ﾔﾏﾀﾞ"], &["患者", "山田線"]),
+            ("Щукин^Ли", &["Щукин", "B30f щукин", "Ли CT"], &["Щукина"]),
+            ("O'Brien^Ann-Marie^^Dr^MD", &["OBrien", "O’Brien 2", "Annmarie", "Marie"], &["O", "MD", "Dr"]),
+            ("van der Berg^Jo", &["Berg", "JO"], &["van der", "Jo 3"]),
+            ("Müller", &["MULLER", "Mu\u{308}ller filter"], &["Mueller"]),
+            ("Li^Na", &["LI", "na"], &["Li B30f", "Lina"]),
+            ("Head^Long", &["Long", "long head"], &["HEAD", "head soft"]),
+            ("Chest^Patient", &["chest patient"], &["Chest", "Patient"]),
+        ] {
+            for tag in OWN_NAMES {
+                let mut echoes = Echoes::default();
+                echoes.note(tag, VR::PN, &[name.to_owned()]);
+                assert_eq!(echoes.count(), 1, "{name}");
+                for text in heard {
+                    assert!(echoes.heard_in(text), "{name} in {text}");
+                }
+                for text in not_heard {
+                    assert!(!echoes.heard_in(text), "{name} in {text}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -340,6 +395,15 @@ mod tests {
         let numbers = ["#47-11/a", "(030) 1234", &long].map(str::to_owned);
         echoes.note(tags::PATIENT_ID, VR::LO, &numbers);
         assert_eq!(echoes.count(), 3);
+        echoes.note(tags::ACCESSION_NUMBER, VR::SH, &["QWERTZ12", "PID-955", "dicom2nifti", "B30f"].map(str::to_owned));
+        echoes.note(tags::PATIENT_ID, VR::LO, &["TANNHUBER", "STANDARD", "HSE"].map(str::to_owned));
+        assert_eq!(echoes.count(), 7);
+        for text in ["qwertz12", "x QWERTZ12 B30f", "pid-955", "DICOM2NIFTI", "Tannhuber"] {
+            assert!(echoes.heard_in(text), "{text}");
+        }
+        for text in ["qwertz", "QWERTZ123", "pid", "955", "B30f", "STANDARD", "HSE"] {
+            assert!(!echoes.heard_in(text), "{text}");
+        }
         for text in ["47-11/A", "see 47 47-11/a.", "030) 1234", &format!("x {long}")] {
             assert!(echoes.heard_in(text), "{text}");
         }
@@ -354,7 +418,7 @@ mod tests {
         for chunk in 0..50 {
             let all = |prefix: &str| (0..1000).map(|n| format!("{prefix}{:05}", chunk * 1000 + n)).collect::<Vec<_>>();
             echoes.note(tags::PATIENT_ID, VR::LO, &all("id-"));
-            echoes.note(tags::PATIENT_NAME, VR::PN, &all("Example^Given"));
+            echoes.note(tags::REFERRING_PHYSICIAN_NAME, VR::PN, &all("Example^Given"));
         }
         assert_eq!(echoes.count(), 100_000);
         let quiet = "id id-4 example ".repeat(4000);

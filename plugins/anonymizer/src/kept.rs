@@ -3,6 +3,7 @@
 
 use crate::audit::Action;
 use crate::dates;
+use crate::defined_terms::is_defined;
 use crate::deidentify::{Cleaner, Surroundings};
 use crate::descriptors;
 use crate::dummy;
@@ -48,10 +49,11 @@ impl Cleaner<'_> {
         Some(element)
     }
 
-    /// Whether a label repeats the patient. Short whole numbers do by chance.
+    /// Whether a label repeats the patient. Short whole numbers do by chance, and a defined term says nothing of anybody.
     fn repeats(&self, element: &InMemElement) -> bool {
+        let tag = element.header().tag;
         let (vr, texts) = (element.vr(), value::texts(element.value()));
-        let counts = |text: &str| vr != VR::IS || text.len() >= 6;
+        let counts = |text: &str| (vr != VR::IS || text.len() >= 6) && !is_defined(tag, text);
         // With code extensions, the mark between two values may be half of a character.
         let whole = texts.iter().any(|text| iso2022::is_escaped(text)).then(|| texts.join("\\"));
         is_label(vr) && texts.iter().chain(&whole).any(|text| counts(text) && self.map.echoes(text))

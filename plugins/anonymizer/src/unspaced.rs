@@ -22,13 +22,13 @@ fn is_unspaced(c: char) -> bool {
         || matches!(c, '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
-/// Names of which every letter is of such a script; folded, without separators.
+/// Names, or words of them, of which every letter is of such a script; folded, without separators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct UnspacedNames {
-    /// Names of [`LONG`] letters and more, by their first [`LONG`].
+    /// Those of [`LONG`] letters and more, by their first [`LONG`].
     long: HashMap<String, HashSet<String>>,
-    /// Names of two letters.
-    short: HashSet<String>,
+    /// Those of two letters, and others that are found only alone.
+    alone: HashSet<String>,
 }
 
 impl UnspacedNames {
@@ -46,11 +46,27 @@ impl UnspacedNames {
         whole.map(|name| self.add(name)).is_some()
     }
 
+    /// Notes a single word of a name; says whether it is one to search for, `None` if it is of another script. Syllables
+    /// of Kana and Hangul may be part of any word: those are found where they stand alone, as words of two letters are.
+    pub(crate) fn note_word(&mut self, word: &str) -> Option<bool> {
+        let word = letters(word)?;
+        let is_syllable = |c| matches!(c, '\u{3041}'..='\u{30fe}' | '\u{ac00}'..='\u{d7a3}');
+        if word.chars().nth(1).is_none() {
+            return Some(false);
+        }
+        if word.chars().any(is_syllable) {
+            self.alone.insert(word);
+        } else {
+            self.add(word);
+        }
+        Some(true)
+    }
+
     fn add(&mut self, name: String) {
         if let Some(first) = beginning(&name) {
             self.long.entry(first.to_owned()).or_default().insert(name);
         } else {
-            self.short.insert(name);
+            self.alone.insert(name);
         }
     }
 
@@ -59,7 +75,7 @@ impl UnspacedNames {
         if text.is_ascii() {
             return false;
         }
-        if !self.short.is_empty() && text.split(|c| !is_unspaced(c)).any(|run| self.short.contains(alone(run))) {
+        if !self.alone.is_empty() && text.split(|c| !is_unspaced(c)).any(|run| self.alone.contains(alone(run))) {
             return true;
         }
         // Letters and digits of other scripts part words; spaces and marks do not.
@@ -133,6 +149,18 @@ mod tests {
         {
             assert!(names.heard_in(text), "{text}");
         }
+        assert_eq!(
+            [names.note_word("鈴木"), names.note_word("金"), names.note_word("li")],
+            [Some(true), Some(false), None]
+        );
+        assert!(
+            names.heard_in("鈴木") && names.heard_in("CT 鈴木様") && !names.heard_in("鈴木線") && !names.heard_in("金")
+        );
+        assert_eq!([names.note_word("長谷川"), names.note_word("はせがわ")], [Some(true), Some(true)]);
+        for text in ["胸部長谷川", "はせがわ様", "CT はせがわ"] {
+            assert!(names.heard_in(text), "{text}");
+        }
+        assert!(!names.heard_in("はせがわら"));
         for text in ["高峰期", "投影方向", "方向性", "김민수", "高 CT 峰", "峰", "高"] {
             assert!(!names.heard_in(text), "{text}");
         }

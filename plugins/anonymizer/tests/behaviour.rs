@@ -415,7 +415,7 @@ fn a_label_that_repeats_the_patient_is_emptied() {
         clean(1, &[vec![with("Thorax ID-4711"), with("Erika Example, prone"), with("Thorax prone")]]).expect("cleaned");
     let names: Vec<String> = cleaned[0].iter().map(|o| value::first_text(o, tags::ACQUISITION_PROTOCOL_NAME)).collect();
     assert_eq!(names, ["", "", "Thorax prone"]);
-    // One part of a name alone is nobody.
+    // A name that stands for nobody is nobody's, though it is the patient's here.
     assert!(cleaned[0].iter().all(|o| value::first_text(o, tags::SEQUENCE_NAME) == "Example"));
     let record = audit.to_json(Profile::basic().expect("profile"));
     assert_eq!(record["searched_identifiers"], 2);

@@ -18,7 +18,7 @@ pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// The UID that a planted sequence refers to.
 pub const REFERENCED: &str = "1.2.3.4711.9";
 /// What every planted value that may be searched for holds, in lower case.
-pub const SECRETS: [&str; 6] = ["secret", "4711", "20200131", "101112", "057y", "nested"];
+pub const SECRETS: [&str; 7] = ["secret", "4711", "20200131", "101112", "057y", "nested", "hidden"];
 
 /// Rows that go although the table has a dummy or nothing stand in: validity needs companions (see `strays`).
 pub const STRAYS: [Tag; 2] = [Tag(0x0040, 0x0512), Tag(0x0040, 0x0513)];
@@ -87,7 +87,7 @@ fn items() -> Vec<InMemDicomObject> {
         dummy::text((0x0008, 0x103E), VR::LO, "Thorax Secret"),
         dummy::text((0x0008, 0x1150), VR::UI, CT),
         dummy::text((0x0008, 0x1155), VR::UI, REFERENCED),
-        dummy::text((0x0010, 0x0010), VR::PN, "Nested^Secret"),
+        dummy::text((0x0010, 0x0010), VR::PN, "Nested^Hidden"),
         dummy::text((0x0040, 0xA160), VR::UT, "Nested secret"),
     ] {
         first.put(element);
