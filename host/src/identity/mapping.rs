@@ -167,7 +167,8 @@ impl MappingFile {
             file.write_all(&header).and_then(|()| file.sync_all()).map_err(io)?;
         }
         let output = output.to_string_lossy().into_owned();
-        let listed = standing.iter().map(|row| place(row)).filter(|(of, _)| *of == output).map(|(_, case)| case.to_owned());
+        let listed =
+            standing.iter().map(|row| place(row)).filter(|(of, _)| *of == output).map(|(_, case)| case.to_owned());
         Ok(MappingFile { path: real, file, listed: listed.collect(), output })
     }
 

@@ -252,7 +252,7 @@ fn words_of_the_trade_stay_whoever_is_called_alike() {
     for (name, tag, vr, term) in [
         ("Hu^Wei", (0x0028, 0x1054), VR::LO, "HU"),
         ("No^Min", (0x0028, 0x0301), VR::CS, "NO"),
-        ("Ot^Plan", (0x0008, 0x0060), VR::CS, "OT"),
+        ("Pt^Plan", (0x0008, 0x0060), VR::CS, "PT"),
         ("Palette^Color", (0x0028, 0x0004), VR::CS, "PALETTE COLOR"),
         ("Wedge^A", (0x0018, 0x1160), VR::SH, "WEDGE"),
     ] {
