@@ -122,8 +122,10 @@ impl<'a> Ledger<'a> {
             }
             todo.push(i);
         }
-        if self.summary.kept > 0 {
-            self.watcher.remark(&format!("{} cases are done and unchanged", self.summary.kept));
+        match self.summary.kept {
+            0 => {}
+            1 => self.watcher.remark("1 case is done and unchanged"),
+            several => self.watcher.remark(&format!("{several} cases are done and unchanged")),
         }
         Ok(todo)
     }
