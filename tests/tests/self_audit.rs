@@ -115,9 +115,7 @@ fn a_clean_run_says_what_it_searched() {
 #[test]
 fn whole_studies_are_audited_too() {
     let out = tempfile::tempdir().unwrap();
-    let mut command = gantry_tests::launch::gantry();
-    command.arg("deid").arg("-i").arg(patients()).arg("-o").arg(out.path()).arg("--key").arg(bench::key());
-    gantry_tests::launch::end(&mut command).expect(0);
+    deid(patients(), out.path(), bench::key(), &[]).expect(0);
     let json = gantry_tests::launch::run_json(out.path());
     assert_eq!(json["cases"].as_array().unwrap().len(), 2);
     for case in json["cases"].as_array().unwrap() {

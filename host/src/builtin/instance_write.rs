@@ -13,7 +13,7 @@ use super::services::{Source, ask, refuse};
 use crate::series::blank::{self, BlankDescription, Pixels, Rectangle};
 use crate::series::guard::PixelSpan;
 use crate::series::instance::{self, Instance, Outgoing, PixelGroup};
-use crate::series::instance_file::InstanceFile;
+use crate::series::instance_file::{Content, InstanceFile};
 use crate::series::samples::Samples;
 use crate::series::{Fault, InstanceRecord, marks, text_like};
 
@@ -96,22 +96,24 @@ impl InstanceWrite {
         regions: &[[usize; 4]],
     ) -> std::result::Result<(Vec<u8>, PixelGroup<'static>, Option<Warning>), Fault> {
         let file = InstanceFile::open(record)?;
+        let mut source = file.instance()?;
+        let came = source.header()?;
         // What the data set that is written says of its pixels decides how many bytes are pixels.
         let samples = Samples::of(&outgoing.header);
-        if Samples::of(&file.instance()?.header()?) != samples {
+        if Samples::of(&came) != samples {
             let text = "the data set that arrives says another number or size of pixels than the file, so they do not belong together";
             return Err(Fault::new("pixel-module", text));
         }
+        let mut changed = marks::lost(&came, &outgoing.header);
         if regions.is_empty()
             && !self.params.detect_text
             && let Some(pixels) = file.unread_pixels(samples)?
         {
-            let changed = lost_marks(&file.instance()?, outgoing)?;
             return Ok((head(outgoing, changed, &pixels)?, pixels, None));
         }
-        let bytes = file.whole()?;
-        let source = Instance::open(&*bytes)?;
-        let mut changed = lost_marks(&source, outgoing)?;
+        if let Content::Head(_) = file.content() {
+            source = Instance::open(file.whole()?)?;
+        }
         let shown = !matches!(source.outline().pixels, PixelSpan::Absent | PixelSpan::Float);
         let mut text = None;
         let pixels = if !regions.is_empty() {
@@ -134,14 +136,6 @@ impl InstanceWrite {
         };
         Ok((head(outgoing, changed, &pixels)?, pixels.into_owned(), text))
     }
-}
-
-/// Elements that put back the marks of a synthetic image that the data set to write has lost.
-fn lost_marks(source: &Instance, outgoing: &Outgoing) -> std::result::Result<Vec<InMemElement>, Fault> {
-    Ok(match marks::possible(&source.data_set()?) {
-        true => marks::lost(&source.header()?, &outgoing.header),
-        false => Vec::new(),
-    })
 }
 
 /// The file up to its pixels, with some elements in place of its own.

@@ -22,8 +22,8 @@ pub struct Ledger<'a> {
     watcher: &'a dyn Watcher,
     /// Last word on every case of this folder, by name.
     pub known: BTreeMap<String, Record>,
-    /// Counts.
-    pub summary: Summary,
+    /// Counts, but for those of `kept` and `done`.
+    counts: Summary,
     /// Cases of this run that an earlier one finished.
     kept: BTreeSet<String>,
     /// Cases that a worker of this run was given.
@@ -56,7 +56,7 @@ impl<'a> Ledger<'a> {
             journal,
             watcher,
             known,
-            summary: Summary::default(),
+            counts: Summary::default(),
             kept: BTreeSet::new(),
             begun: BTreeSet::new(),
             done: BTreeSet::new(),
@@ -88,6 +88,11 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// What the run did so far.
+    pub fn summary(&self) -> Summary {
+        Summary { kept: self.kept.len(), done: self.done.len(), ..self.counts }
+    }
+
     fn append(&mut self, record: &Record) -> Result<(), RunError> {
         self.journal.append(record).map_err(|e| environment("writing the journal", &e))
     }
@@ -107,7 +112,6 @@ impl<'a> Ledger<'a> {
                         path.metadata().is_ok_and(|m| m.len() == f.bytes)
                     };
                     if completion.outputs.iter().all(there) {
-                        self.summary.kept += 1;
                         self.kept.insert(case.name.clone());
                         continue;
                     }
@@ -122,7 +126,7 @@ impl<'a> Ledger<'a> {
             }
             todo.push(i);
         }
-        match self.summary.kept {
+        match self.kept.len() {
             0 => {}
             1 => self.watcher.remark("1 case is done and unchanged"),
             several => self.watcher.remark(&format!("{several} cases are done and unchanged")),
@@ -156,7 +160,7 @@ impl<'a> Ledger<'a> {
             let rows: Vec<MappingRow> = private.mapping.into_iter().map(row).collect();
             mapping.append(&case.name, &rows).map_err(|e| environment("writing the mapping", &e))?;
         }
-        let (expected, measured) = &mut self.summary.peak_bytes;
+        let (expected, measured) = &mut self.counts.peak_bytes;
         *expected = completion.expected_peak_bytes.max(*expected);
         *measured = completion.peak_rss_bytes.max(*measured);
         let record = Record::CaseFinished {
@@ -167,7 +171,6 @@ impl<'a> Ledger<'a> {
         };
         self.append(&record)?;
         self.known.insert(case.name.clone(), record);
-        self.summary.done += 1;
         self.done.insert(case.name.clone());
         self.watcher.case(&case.name, None);
         Ok(())
@@ -180,8 +183,8 @@ impl<'a> Ledger<'a> {
     pub fn failed(&mut self, case: &Case, failure: Failure, warnings: Vec<Warning>) -> Result<(), RunError> {
         self.output.discard(&case.name).map_err(|e| environment("removing a failed case", &e))?;
         match failure.outcome {
-            Outcome::Quarantined => self.summary.quarantined += 1,
-            _ => self.summary.failed += 1,
+            Outcome::Quarantined => self.counts.quarantined += 1,
+            _ => self.counts.failed += 1,
         }
         self.watcher.case(&case.name, Some(&failure));
         let record = Record::CaseFailed {
@@ -243,12 +246,9 @@ impl<'a> Ledger<'a> {
         };
         let discarded = self.output.discard(&finding.case).map_err(|e| environment("removing a failed case", &e));
         // It may also have been finished by an earlier run, and not been reached or not been asked for now.
-        if self.kept.remove(&finding.case) {
-            self.summary.kept -= 1;
-        } else if self.done.remove(&finding.case) {
-            self.summary.done -= 1;
-        }
-        self.summary.failed += 1;
+        self.kept.remove(&finding.case);
+        self.done.remove(&finding.case);
+        self.counts.failed += 1;
         self.watcher.case(&finding.case, Some(&finding.failure));
         let (case, failure) = (finding.case.clone(), finding.failure.clone());
         let (digest, inputs) = finished;
@@ -296,7 +296,7 @@ pub fn close_audited(ledger: &mut Ledger, run: &RunRecord) -> Result<(), RunErro
         findings.push(finding);
     }
     if !findings.is_empty() {
-        ledger.summary.leaks = findings.len();
+        ledger.counts.leaks = findings.len();
         ledger.watcher.remark(&format!(
             "identifying values were found in the run's own documents or words, of {} cases (identity-leak)",
             findings.len()

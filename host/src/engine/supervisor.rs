@@ -229,7 +229,7 @@ pub fn run(
         false => ledger.close(complete).and_then(|()| ledger.manifest(&run_json::render(&record, &ledger, None))),
     };
     let mapped = ledger.settle_mapping();
-    let summary = ledger.summary;
+    let summary = ledger.summary();
     // What ended the run is what the user must hear, even where its last words cannot be written either.
     ended.and(written).and(mapped)?;
     Ok(summary)

@@ -240,20 +240,20 @@ fn look_at_instance(candidate: &Candidate, input: usize, file: InstanceFile) -> 
     let skip = |code, text| Ok(Found::Skipped { fault: Fault::new(code, text), damaged: false });
     let facts_of = |outline: &guard::Outline| header::parse(outline).and_then(|header| InstanceFacts::of(&header));
     let mut damage = None;
-    let walked = match file.content() {
-        Content::Head(beginning) => Ok(Some(beginning.outline.borrowed())),
-        Content::Whole(bytes) => guard::walk(bytes.as_slice()),
+    let (walked, bytes) = match file.content() {
+        Content::Head(beginning) => (Ok(Some(beginning.outline.borrowed())), &[][..]),
+        Content::Whole(bytes) => (guard::walk(bytes.as_slice()), bytes.as_slice()),
     };
-    let (transfer_syntax, facts) = match (walked, file.content()) {
-        (Ok(None), _) => return skip("not-dicom", "neither DICOM nor NIfTI"),
-        (Ok(Some(outline)), _) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
+    let (transfer_syntax, facts) = match walked {
+        Ok(None) => return skip("not-dicom", "neither DICOM nor NIfTI"),
+        Ok(Some(outline)) if outline.media_sop_class == uids::MEDIA_STORAGE_DIRECTORY_STORAGE => {
             return skip("dicomdir", "a DICOMDIR: an index of names that are not kept");
         }
-        (Ok(Some(outline)), _) => {
+        Ok(Some(outline)) => {
             let facts = facts_of(&outline);
             (outline.transfer_syntax, facts)
         }
-        (Err(fault), Content::Whole(bytes)) => match guard::walk_header(bytes.as_slice()) {
+        Err(fault) => match guard::walk_header(bytes) {
             Ok(Some(outline)) if outline.header.end < outline.data.len() => {
                 damage = Some(fault);
                 let facts = facts_of(&outline);
@@ -261,7 +261,6 @@ fn look_at_instance(candidate: &Candidate, input: usize, file: InstanceFile) -> 
             }
             _ => (String::new(), Err(fault)),
         },
-        (Err(fault), Content::Head(_)) => (String::new(), Err(fault)),
     };
     let stamp = file.stamp().cloned();
     Ok(Found::Instance(Box::new(ScannedInstance {
